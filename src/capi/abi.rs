@@ -1,0 +1,245 @@
+//! How structs, strings and arrays cross the boundary.
+//!
+//! Every struct starts with its size as the caller's header knew it. An input struct may be shorter than ours
+//! (an older caller: the rest reads as zero, which means "default") or longer (a newer one: accepted while the
+//! unknown tail is zero). Of an output struct only what the caller has room for is written.
+
+use std::ffi::c_char;
+use std::mem::{MaybeUninit, size_of};
+use std::ptr;
+
+use super::error::{Failure, GRATE_ERR_INVALID_NAME, GRATE_ERR_STRUCT_SIZE};
+use crate::config::MAX_NAME_LEN;
+
+/// No caller has a struct this large: a bigger `struct_size` is an uninitialised field, not a newer header.
+const MAX_STRUCT_SIZE: usize = 4096;
+
+/// A struct of the C API: `#[repr(C)]`, `uint32_t struct_size` first, without padding.
+///
+/// # Safety
+/// Any bit pattern, all zeroes included, must be a valid value.
+pub(super) unsafe trait Struct: Copy {
+    /// The C name, for messages.
+    const NAME: &'static str;
+    /// `sizeof` in the first header that had the struct. Frozen: a caller can have nothing shorter.
+    const V1_SIZE: usize;
+}
+
+/// Declares structs of the boundary with their frozen first sizes.
+macro_rules! structs {
+    ($($ty:ident = $v1:literal,)*) => {$(
+        // SAFETY: integers, doubles and raw pointers only; the tests check that there is no padding.
+        unsafe impl $crate::capi::abi::Struct for $ty {
+            const NAME: &'static str = stringify!($ty);
+            const V1_SIZE: usize = $v1;
+        }
+        const _: () = assert!(size_of::<$ty>() >= $v1, "structs only grow");
+    )*};
+}
+pub(super) use structs;
+
+/// Reads `struct_size` and checks it against the frozen minimum.
+///
+/// # Safety
+/// `at` is NULL or points to a struct whose `struct_size` tells how many bytes may be read.
+unsafe fn size_of_caller<T: Struct>(at: *const T) -> Result<usize, Failure> {
+    if at.is_null() {
+        return Err(Failure::null(T::NAME));
+    }
+    // SAFETY: not NULL; read byte-wise, as a caller's buffer need not be aligned.
+    let size = unsafe { at.cast::<u32>().read_unaligned() } as usize;
+    if size < T::V1_SIZE || size > MAX_STRUCT_SIZE {
+        return Err(Failure::new(
+            GRATE_ERR_STRUCT_SIZE,
+            format_args!(
+                "{}.struct_size is {size}, expected {} or more: initialise it with its _INIT macro or _init function",
+                T::NAME,
+                T::V1_SIZE
+            ),
+        ));
+    }
+    Ok(size)
+}
+
+/// Copies an input struct, extended with zeroes to the size this library knows.
+///
+/// # Safety
+/// As for [`size_of_caller`].
+pub(super) unsafe fn read<T: Struct>(at: *const T) -> Result<T, Failure> {
+    // SAFETY: the caller's promise.
+    let size = unsafe { size_of_caller(at) }?;
+    let known = size.min(size_of::<T>());
+    let mut value = MaybeUninit::<T>::zeroed();
+    // SAFETY: `size` bytes may be read, and `known` is no more than either struct has.
+    unsafe { ptr::copy_nonoverlapping(at.cast::<u8>(), value.as_mut_ptr().cast::<u8>(), known) };
+    for i in known..size {
+        // SAFETY: below the caller's size.
+        if unsafe { at.cast::<u8>().add(i).read() } != 0 {
+            return Err(Failure::new(
+                GRATE_ERR_STRUCT_SIZE,
+                format_args!("{} uses a field that this version of the library does not know", T::NAME),
+            ));
+        }
+    }
+    // SAFETY: every bit pattern is valid for a `Struct`.
+    Ok(unsafe { value.assume_init() })
+}
+
+/// Like [`read`], with all defaults for NULL.
+///
+/// # Safety
+/// As for [`size_of_caller`].
+pub(super) unsafe fn read_or_default<T: Struct>(at: *const T) -> Result<T, Failure> {
+    if at.is_null() {
+        // SAFETY: all zeroes is a valid `Struct`.
+        return Ok(unsafe { MaybeUninit::zeroed().assume_init() });
+    }
+    // SAFETY: the caller's promise.
+    unsafe { read(at) }
+}
+
+/// Copies `len` input structs of an array whose step is the first element's `struct_size`.
+///
+/// # Safety
+/// `at` points to `len` structs laid out that way, or `len` is 0.
+pub(super) unsafe fn read_array<T: Struct>(at: *const T, len: u64) -> Result<Vec<T>, Failure> {
+    if len == 0 {
+        return Ok(Vec::new());
+    }
+    // SAFETY: there is a first element.
+    let step = unsafe { size_of_caller(at) }?;
+    let len = checked_len(len, step, T::NAME)?;
+    let mut all = Vec::with_capacity(len.min(1024));
+    for i in 0..len {
+        // SAFETY: inside the array, by the caller's promise.
+        let element = unsafe { at.byte_add(i * step) };
+        // SAFETY: likewise.
+        let size = unsafe { size_of_caller(element) }?;
+        if size != step {
+            return Err(Failure::new(
+                GRATE_ERR_STRUCT_SIZE,
+                format_args!("{}: element {i} has another struct_size than the first", T::NAME),
+            ));
+        }
+        // SAFETY: likewise.
+        all.push(unsafe { read(element) }?);
+    }
+    Ok(all)
+}
+
+/// Refuses a length that cannot be real: an array that would wrap around the address space.
+pub(super) fn checked_len(len: u64, step: usize, what: &str) -> Result<usize, Failure> {
+    usize::try_from(len)
+        .ok()
+        .filter(|n| n.checked_mul(step).is_some_and(|bytes| bytes <= isize::MAX as usize))
+        .ok_or_else(|| Failure::invalid(format_args!("{what}: a length of {len} is impossible")))
+}
+
+/// Checks an output struct before anything is done, and copies what the caller put in.
+///
+/// # Safety
+/// As for [`size_of_caller`].
+pub(super) unsafe fn check_out<T: Struct>(at: *mut T) -> Result<T, Failure> {
+    // SAFETY: the caller's promise.
+    let size = unsafe { size_of_caller(at.cast_const()) }?;
+    let mut value = MaybeUninit::<T>::zeroed();
+    // SAFETY: no more bytes than either struct has; any bytes are a valid `Struct`.
+    unsafe {
+        ptr::copy_nonoverlapping(at.cast::<u8>(), value.as_mut_ptr().cast::<u8>(), size.min(size_of::<T>()));
+        Ok(value.assume_init())
+    }
+}
+
+/// Writes an output struct: as much as the caller has room for, leaving `struct_size` as it is and the
+/// part that this library does not know zero.
+///
+/// # Safety
+/// `at` has passed [`check_out`] and is writable for its `struct_size`.
+pub(super) unsafe fn write<T: Struct>(at: *mut T, value: &T) {
+    const HEAD: usize = size_of::<u32>();
+    // SAFETY: checked before.
+    unsafe {
+        let size = at.cast::<u32>().read_unaligned() as usize;
+        let known = size.min(size_of::<T>());
+        ptr::copy_nonoverlapping(ptr::from_ref(value).cast::<u8>().add(HEAD), at.cast::<u8>().add(HEAD), known - HEAD);
+        ptr::write_bytes(at.cast::<u8>().add(known), 0, size - known);
+    }
+}
+
+/// Fills `size` bytes at `at` with the default of `T`: zeroes, and the size itself in front.
+/// The size comes from the caller's header, so a newer library never writes past an older struct.
+///
+/// # Safety
+/// `at` is NULL or writable for `size` bytes.
+pub(super) unsafe fn init<T: Struct>(at: *mut T, size: u32) {
+    if !at.is_null() && size as usize >= size_of::<u32>() && size as usize <= MAX_STRUCT_SIZE {
+        // SAFETY: `size` bytes are writable.
+        unsafe {
+            ptr::write_bytes(at.cast::<u8>(), 0, size as usize);
+            at.cast::<u32>().write_unaligned(size);
+        }
+    }
+}
+
+/// The bytes of a NUL-terminated name. Looks at no more than the longest legal name and its terminator, so
+/// that a string without end is an error and not a walk through memory.
+///
+/// # Safety
+/// `at` is NULL or readable up to its NUL, or for `MAX_NAME_LEN + 1` bytes, and lives as long as `'a`.
+pub(super) unsafe fn name<'a>(at: *const c_char, what: &str) -> Result<&'a str, Failure> {
+    if at.is_null() {
+        return Err(Failure::null(what));
+    }
+    let at = at.cast::<u8>();
+    // SAFETY: bytes up to the NUL are readable, and no byte after it is touched.
+    let Some(len) = (0..=MAX_NAME_LEN).find(|&i| unsafe { at.add(i).read() } == 0) else {
+        return Err(Failure::new(
+            GRATE_ERR_INVALID_NAME,
+            format_args!("{what} is longer than {MAX_NAME_LEN} bytes or has no terminating NUL"),
+        ));
+    };
+    // SAFETY: `len` bytes were just read.
+    let bytes = unsafe { std::slice::from_raw_parts(at, len) };
+    std::str::from_utf8(bytes)
+        .map_err(|_| Failure::new(GRATE_ERR_INVALID_NAME, format_args!("{what} is not valid UTF-8")))
+}
+
+/// Like [`name`], with `None` for NULL.
+///
+/// # Safety
+/// As for [`name`].
+pub(super) unsafe fn optional_name<'a>(at: *const c_char, what: &str) -> Result<Option<&'a str>, Failure> {
+    if at.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: the caller's promise.
+    unsafe { name(at, what) }.map(Some)
+}
+
+/// `at` as a reference, or an error that names it.
+///
+/// # Safety
+/// `at` is NULL or points to a live `T` that nothing writes to while `'a` lasts.
+pub(super) unsafe fn reference<'a, T>(at: *const T, what: &str) -> Result<&'a T, Failure> {
+    // SAFETY: the caller's promise.
+    unsafe { at.as_ref() }.ok_or_else(|| Failure::null(what))
+}
+
+/// Writes a plain output value.
+///
+/// # Safety
+/// `at` is NULL or writable for a `T`.
+pub(super) unsafe fn write_value<T>(at: *mut T, value: T) -> Result<(), Failure> {
+    out(at)?;
+    // SAFETY: not NULL, so writable.
+    unsafe { at.write_unaligned(value) };
+    Ok(())
+}
+
+/// Refuses a NULL output pointer, before anything is done.
+pub(super) fn out<T>(at: *mut T) -> Result<(), Failure> {
+    if at.is_null() {
+        return Err(Failure::null("out"));
+    }
+    Ok(())
+}

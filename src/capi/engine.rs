@@ -1,0 +1,152 @@
+//! `grate_engine`: construction and settings.
+
+use std::sync::Arc;
+
+use super::abi::{self, structs};
+use super::clock::grate_clock;
+use super::config::GRATE_ZERO;
+use super::error::{grate_error, grate_status, guard, guard_free};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Settings, Weights};
+use crate::engine::Engine;
+
+/// An engine: providers, capabilities, quotas, health and leases. Every function may be called with it on any thread at
+/// any time; only `grate_engine_free` must not run while another call does. It starts no threads, reads no environment
+/// variables and prints nothing.
+pub struct grate_engine {
+    pub(super) inner: Engine,
+}
+
+/// Settings of an engine. Zero is the default everywhere.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct grate_engine_config {
+    /// `sizeof(grate_engine_config)`.
+    pub struct_size: u32,
+    /// Consecutive failures that start a cooldown. 0 is 3.
+    pub cooldown_trigger_count: u32,
+    /// The time source; NULL is the system's. The engine keeps what it needs of it.
+    pub clock: *const grate_clock,
+    /// Weight of the quota component in the score. Weights are finite, >= 0, and used relative to their sum, which must
+    /// not be 0; all four 0 is 0.40, 0.35, 0.20, 0.05.
+    pub weight_quota: f64,
+    /// Weight of the health component.
+    pub weight_health: f64,
+    /// Weight of the priority component.
+    pub weight_priority: f64,
+    /// Weight of the latency component.
+    pub weight_latency: f64,
+    /// Providers with less health are not chosen. 0 is 0.2; at most 1.
+    pub min_health_for_selection: f64,
+    /// Share of a new outcome in the health average, > 0, at most 1. 0 is 0.25.
+    pub ewma_alpha: f64,
+    /// Seconds in which the health that is missing halves. 0 is 30; at most 31622400.
+    pub recovery_half_life_secs: f64,
+    /// A failure that leaves less health than this starts a cooldown. 0 is 0.2; at most 1.
+    pub cooldown_threshold: f64,
+    /// Each cooldown in a row is this times longer, >= 1. 0 is 2.
+    pub cooldown_multiplier: f64,
+    /// The longest computed cooldown, in seconds. 0 is 600; at most 31622400. A provider's Retry-After may be longer.
+    pub max_cooldown_secs: f64,
+    /// A lease that is not settled after so many nanoseconds expires. 0 is 10 minutes; at most 366 days.
+    pub lease_ttl_ns: u64,
+    /// The longest time a request spends on the wire before the provider counts it, in nanoseconds: so much longer do the
+    /// units of a lease stay in their window. 0 is 50 ms; `GRATE_ZERO` is none; at most one hour.
+    pub skew_ns: u64,
+    /// Which quantile of past usage, >= 0 and < 1, stands for an estimate that a request does not give. 0 is the mean.
+    pub estimate_quantile: f64,
+    /// The longest wait that is believed when a provider tells one (Retry-After), in nanoseconds; longer ones are cut to it
+    /// and counted as `capped_waits`. 0 is one day; at most 366 days.
+    pub max_retry_after_ns: u64,
+}
+structs! { grate_engine_config = 128, }
+
+/// Initialises the first `size` bytes of `config` (pass `sizeof *config`). Does nothing for NULL.
+///
+/// # Safety
+/// `config` must be NULL or writable for `size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn grate_engine_config_init(config: *mut grate_engine_config, size: u32) {
+    // SAFETY: the caller's promise.
+    unsafe { abi::init(config, size) }
+}
+
+impl grate_engine_config {
+    fn settings(&self) -> Settings {
+        let default = Settings::default();
+        let or = |value: f64, default: f64| if value == 0.0 { default } else { value };
+        let weights = Weights {
+            quota: self.weight_quota,
+            health: self.weight_health,
+            priority: self.weight_priority,
+            latency: self.weight_latency,
+        };
+        Settings {
+            weights: if weights == Weights::ZERO { default.weights } else { weights },
+            min_health_for_selection: or(self.min_health_for_selection, default.min_health_for_selection),
+            ewma_alpha: or(self.ewma_alpha, default.ewma_alpha),
+            recovery_half_life_secs: or(self.recovery_half_life_secs, default.recovery_half_life_secs),
+            cooldown_trigger_count: match self.cooldown_trigger_count {
+                0 => default.cooldown_trigger_count,
+                n => n,
+            },
+            cooldown_threshold: or(self.cooldown_threshold, default.cooldown_threshold),
+            cooldown_multiplier: or(self.cooldown_multiplier, default.cooldown_multiplier),
+            max_cooldown_secs: or(self.max_cooldown_secs, default.max_cooldown_secs),
+            lease_ttl_ns: match self.lease_ttl_ns {
+                0 => default.lease_ttl_ns,
+                n => n,
+            },
+            skew_ns: match self.skew_ns {
+                0 => default.skew_ns,
+                GRATE_ZERO => 0,
+                n => n,
+            },
+            estimate_quantile: self.estimate_quantile,
+            max_retry_after_ns: match self.max_retry_after_ns {
+                0 => default.max_retry_after_ns,
+                n => n,
+            },
+        }
+    }
+}
+
+/// Makes an engine. `config` may be NULL for all defaults. On success `*out` is an engine to free with
+/// `grate_engine_free`; otherwise it is untouched. Fails with `GRATE_ERR_NULL_POINTER`, `GRATE_ERR_STRUCT_SIZE`,
+/// `GRATE_ERR_INVALID_CONFIG`. Safe on any thread.
+///
+/// # Safety
+/// `config` must be NULL or valid, its clock NULL or alive; `out` NULL or writable; `err` NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn grate_engine_new(
+    config: *const grate_engine_config,
+    out: *mut *mut grate_engine,
+    err: *mut grate_error,
+) -> grate_status {
+    // SAFETY: the caller's promise.
+    unsafe {
+        guard(err, || {
+            abi::out(out)?;
+            let c = abi::read_or_default(config)?;
+            let clock: Arc<dyn Clock> = match c.clock.as_ref() {
+                Some(clock) => clock.clock(),
+                None => Arc::new(SystemClock::new()),
+            };
+            let inner = Engine::new(c.settings(), clock)?;
+            abi::write_value(out, Box::into_raw(Box::new(grate_engine { inner })))
+        })
+    }
+}
+
+/// Frees an engine with everything in it; names that it handed out are gone too. Leases need not be settled before.
+/// Does nothing for NULL. No other call may use the engine at the same time or afterwards.
+///
+/// # Safety
+/// `engine` must be NULL or come from `grate_engine_new`, and not be used afterwards.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn grate_engine_free(engine: *mut grate_engine) {
+    if !engine.is_null() {
+        // SAFETY: made by Box::into_raw, freed once.
+        guard_free(|| drop(unsafe { Box::from_raw(engine) }));
+    }
+}

@@ -1,0 +1,437 @@
+//! The engine: choosing, reserving, settling, observing.
+
+use std::ffi::CStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+
+use crate::clock::{Clock, Now};
+use crate::config::{Change, Dimension, Settings, Strategy};
+pub use crate::decision::{Candidates, Estimate, Excluded, HeldBy, Rank, Ranked, Report, Routed};
+use crate::error::Error;
+use crate::estimate::Estimator;
+use crate::feedback::Outcome;
+use crate::health::{Circuit, Observed};
+use crate::judge::{Question, hold, judge};
+use crate::lease::{Grant, LeaseId};
+use crate::provider::{Counters, Locked, State};
+pub use crate::quota::LimitSource;
+use crate::registry::{Capability, Names, Registry, Row};
+use crate::table::Cell;
+use crate::usage::Usage;
+
+/// An engine: see the crate's documentation. Every method may be called on any thread at any time.
+pub struct Engine {
+    clock: Arc<dyn Clock>,
+    /// What the clock showed at first: it may count from anywhere.
+    start_ns: u64,
+    registry: RwLock<Registry>,
+    /// Whether a quota needs the calendar, so that the wall clock is read.
+    needs_calendar: AtomicBool,
+    state: State,
+    names: Names,
+    none_available: Cell,
+}
+
+/// A provider as it stands.
+#[derive(Clone, Debug)]
+pub struct ProviderState<'a> {
+    /// Health, in [0, 1].
+    pub health: f64,
+    /// Whether it may be used.
+    pub circuit: Circuit,
+    /// Nanoseconds until its cooldown ends.
+    pub cooldown_remaining_ns: u64,
+    /// Average latency; 0 is unknown.
+    pub latency_ns: u64,
+    /// Failures since the last success.
+    pub consecutive_failures: u32,
+    /// Its counters.
+    pub counters: Counters,
+    /// Its quotas.
+    pub quotas: Vec<QuotaState<'a>>,
+}
+
+/// A quota as it stands.
+#[derive(Clone, Debug)]
+pub struct QuotaState<'a> {
+    /// What it counts.
+    pub dimension: Dimension,
+    /// How it counts.
+    pub strategy: Strategy,
+    /// Units per window, as configured; `u64::MAX` if nobody did.
+    pub limit: u64,
+    /// The limit in force.
+    pub effective_limit: u64,
+    /// Where the limit in force comes from.
+    pub limit_source: LimitSource,
+    /// Units that are left to others.
+    pub margin: u64,
+    /// Its window; 0 for concurrency.
+    pub window_ns: u64,
+    /// Units counted.
+    pub used: u64,
+    /// Units that fit.
+    pub remaining: u64,
+    /// Predicted share that will be left.
+    pub predicted_share: f64,
+    /// Units burnt per second.
+    pub burn_per_sec: f64,
+    /// Seconds until it is spent at that burn.
+    pub seconds_to_exhaustion: f64,
+    /// Its pool.
+    pub pool: Option<&'a CStr>,
+}
+
+/// Counters of an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// Of all providers together, removed ones included.
+    pub counters: Counters,
+    /// Decisions that found no provider available.
+    pub none_available: u64,
+}
+
+impl Engine {
+    /// # Errors
+    /// [`Error::InvalidConfig`] if the settings are out of range.
+    pub fn new(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        // Makes lease numbers differ between the engines of a process, so that mixing them up is noticed.
+        static ENGINES: AtomicU64 = AtomicU64::new(1);
+        settings.validate()?;
+        // Spreads small numbers over all bits (the multiplier is 2^64 / golden ratio, as in Fibonacci hashing).
+        let seed = ENGINES.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 26;
+        Ok(Self {
+            start_ns: clock.monotonic_ns(),
+            clock,
+            registry: RwLock::new(Registry::new(settings)),
+            needs_calendar: AtomicBool::new(false),
+            state: State::new(seed),
+            names: Names::new(),
+            none_available: Cell::default(),
+        })
+    }
+
+    /// Applies a change of configuration, whole or not at all. Usage, health and leases stay.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn apply(&self, change: Change) -> Result<(), Error> {
+        let now = self.now(true);
+        let mut registry = self.registry.write();
+        let applied = registry.apply(change, &self.state, &self.names, now);
+        self.needs_calendar.store(registry.needs_calendar, Ordering::Relaxed);
+        applied
+    }
+
+    /// Removes a provider, also from every capability. Its leases can still be settled.
+    ///
+    /// # Errors
+    /// [`Error::UnknownProvider`].
+    pub fn remove_provider(&self, name: &str) -> Result<(), Error> {
+        self.registry.write().remove_provider(name)
+    }
+
+    /// Removes a capability.
+    ///
+    /// # Errors
+    /// [`Error::UnknownCapability`].
+    pub fn remove_capability(&self, name: &str) -> Result<(), Error> {
+        self.registry.write().remove_capability(name)
+    }
+
+    /// The record of a registered provider.
+    pub fn provider_id(&self, name: &str) -> Option<u32> {
+        self.registry.read().provider(name).ok()
+    }
+
+    /// The name of a provider's record; empty if there is none. Valid as long as the engine.
+    pub fn provider_name(&self, provider: u32) -> &CStr {
+        self.names.provider(provider)
+    }
+
+    /// Chooses a provider and changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::UnknownCapability`], [`Error::InvalidArgument`].
+    pub fn select(
+        &self,
+        capability: &str,
+        estimate: &Estimate,
+        mut candidates: Option<&mut dyn Candidates>,
+    ) -> Result<Routed, Error> {
+        let (registry, now) = self.enter();
+        let capability = registry.capability(capability)?;
+        check_headroom(estimate)?;
+        let question = self.question(capability, &registry.settings, estimate);
+        let best = self.survey(capability, &question, now, &mut candidates);
+        let routed = Routed { best, lease: None, total: capability.rows.len() as u32 };
+        if let Some(chosen) = best.filter(|best| best.held_by.is_none()) {
+            if let Some(provider) = self.state.providers.get(chosen.provider as usize) {
+                provider.count_select();
+            }
+        } else {
+            self.none_available.count();
+        }
+        Ok(routed)
+    }
+
+    /// Chooses a provider and reserves what the request will use.
+    ///
+    /// # Errors
+    /// [`Error::UnknownCapability`], [`Error::InvalidArgument`], [`Error::Capacity`].
+    pub fn acquire(
+        &self,
+        capability: &str,
+        estimate: &Estimate,
+        mut candidates: Option<&mut dyn Candidates>,
+    ) -> Result<Routed, Error> {
+        let (registry, now) = self.enter();
+        let capability = registry.capability(capability)?;
+        check_headroom(estimate)?;
+        let settings = &registry.settings;
+        let total = capability.rows.len() as u32;
+        let question = self.question(capability, settings, estimate);
+        loop {
+            let best = self.survey(capability, &question, now, &mut candidates);
+            let Some(chosen) = best.filter(|best| best.held_by.is_none()) else {
+                self.none_available.count();
+                return Ok(Routed { best, lease: None, total });
+            };
+            let Some(row) = capability.rows.get(chosen.index as usize) else { continue };
+            let granted = self.state.locked(chosen.provider, now, |locked| {
+                let usage = question.usage(&locked, row.estimator);
+                let free = hold(&locked, &question, &usage, false).is_none();
+                let full = Error::Capacity("leases in flight");
+                free.then(|| locked.grant(usage, row.estimator, settings).ok_or(full))
+            });
+            // Otherwise another thread was faster: look again.
+            if let Some(lease) = granted.flatten() {
+                return Ok(Routed { best, lease: Some(lease?), total });
+            }
+        }
+    }
+
+    /// Settles a lease whose request was sent.
+    ///
+    /// # Errors
+    /// [`Error::StaleLease`].
+    pub fn complete(&self, lease: LeaseId, report: &Report<'_>) -> Result<(), Error> {
+        self.settle(lease, |locked, settings| {
+            let rejected = report.outcome.is_rejection();
+            let grant =
+                locked.complete(lease, |reserved| report.usage.or(if rejected { &Usage::NONE } else { reserved }))?;
+            let latency = report.latency_ns.unwrap_or(locked.now.mono.saturating_sub(grant.granted));
+            locked.learn_from(report, &grant, Some(latency), settings);
+            Some(())
+        })
+    }
+
+    /// Gives back a lease whose request was not sent.
+    ///
+    /// # Errors
+    /// [`Error::StaleLease`].
+    pub fn cancel(&self, lease: LeaseId) -> Result<(), Error> {
+        self.settle(lease, |locked, _| locked.cancel(lease).map(drop))
+    }
+
+    /// Reports a request that was sent without a lease.
+    ///
+    /// # Errors
+    /// [`Error::UnknownProvider`].
+    pub fn observe(&self, provider: &str, report: &Report<'_>) -> Result<(), Error> {
+        let (registry, now) = self.enter();
+        let index = registry.provider(provider)?;
+        let observed = self.state.locked(index, now, |locked| {
+            let request = locked.unleased(report.usage.or(&Usage::NONE), report.latency_ns);
+            locked.observe_usage(&request);
+            locked.learn_from(report, &request, report.latency_ns, &registry.settings);
+        });
+        observed.ok_or(Error::UnknownProvider)
+    }
+
+    /// A provider as it stands now.
+    ///
+    /// # Errors
+    /// [`Error::UnknownProvider`].
+    pub fn provider_state(&self, provider: &str) -> Result<ProviderState<'_>, Error> {
+        let (registry, now) = self.enter();
+        let index = registry.provider(provider)?;
+        let state = self.state.locked(index, now, |locked| self.describe(&locked, &registry.settings));
+        state.ok_or(Error::UnknownProvider)
+    }
+
+    /// How many units of a dimension may be reserved now; `u64::MAX` without a quota on it.
+    ///
+    /// # Errors
+    /// [`Error::UnknownProvider`].
+    pub fn remaining(&self, provider: &str, dimension: Dimension) -> Result<u64, Error> {
+        let (registry, now) = self.enter();
+        let index = registry.provider(provider)?;
+        let remaining = self.state.locked(index, now, |locked| {
+            let quotas = locked.visible_quotas().map(|(_, q)| q).filter(|q| q.dimension() == dimension);
+            quotas.map(|q| q.remaining(locked.now)).min().unwrap_or(u64::MAX)
+        });
+        remaining.ok_or(Error::UnknownProvider)
+    }
+
+    /// The counters.
+    pub fn metrics(&self) -> Metrics {
+        let (registry, _) = self.enter();
+        self.counted(&registry)
+    }
+
+    /// The counters, for who holds the registry already: taking it twice could wait for a writer in between for good.
+    fn counted(&self, _: &Registry) -> Metrics {
+        Metrics { counters: self.state.totals(), none_available: self.none_available.get() }
+    }
+
+    /// All metrics in the Prometheus text format.
+    pub fn prometheus(&self) -> String {
+        let (registry, now) = self.enter();
+        let providers = registry.registered().into_iter().filter_map(|(name, index)| {
+            let state = self.state.locked(index, now, |locked| self.describe(&locked, &registry.settings))?;
+            Some((name, state))
+        });
+        crate::metrics::prometheus(&self.counted(&registry), &providers.collect::<Vec<_>>())
+    }
+
+    /// Milliseconds since the Unix epoch, by the engine's clock.
+    pub fn unix_ms(&self) -> u64 {
+        self.clock.unix_ns() / 1_000_000
+    }
+
+    /// The configuration, held still, and the time, read before any lock: a clock may be the caller's code.
+    fn enter(&self) -> (parking_lot::RwLockReadGuard<'_, Registry>, Now) {
+        let now = self.now(self.needs_calendar.load(Ordering::Relaxed));
+        let registry = self.registry.read();
+        // Of all providers: their leases may hold slots of a pool that others wait for.
+        if self.state.next_expiry.get() <= now.mono {
+            self.state.expire_leases(now);
+        }
+        (registry, now)
+    }
+
+    fn now(&self, with_calendar: bool) -> Now {
+        let unix = if with_calendar { self.clock.unix_ns() } else { 0 };
+        let mono = self.clock.monotonic_ns().saturating_sub(self.start_ns).min(Now::LAST_MONO);
+        Now { mono, unix }
+    }
+
+    fn settle(&self, lease: LeaseId, work: impl FnOnce(&Locked<'_>, &Settings) -> Option<()>) -> Result<(), Error> {
+        let (registry, now) = self.enter();
+        let slot = self.state.leases.get(lease.index()).ok_or(Error::StaleLease)?;
+        let settled = self.state.locked(slot.provider(), now, |locked| work(&locked, &registry.settings));
+        settled.flatten().ok_or(Error::StaleLease)
+    }
+
+    /// What all providers of a capability are judged by.
+    fn question<'a>(&self, capability: &Capability, settings: &'a Settings, estimate: &'a Estimate) -> Question<'a> {
+        let latencies = capability.rows.iter().filter_map(|row| {
+            let latency = self.state.providers.get(row.provider as usize)?.health.latency_ns();
+            (latency > 0.0).then_some(latency)
+        });
+        let lowest_latency = latencies.reduce(f64::min).unwrap_or(0.0);
+        let knows = |row: &&Row| self.state.estimators.get(row.estimator as usize).is_some_and(Estimator::knows);
+        let fallback = capability.rows.iter().find(knows).map_or(u32::MAX, |row| row.estimator);
+        Question { estimate, settings, lowest_latency, fallback }
+    }
+
+    /// Judges every provider of a capability; the best that can be chosen, or the one that frees first.
+    fn survey(
+        &self,
+        capability: &Capability,
+        question: &Question<'_>,
+        now: Now,
+        candidates: &mut Option<&mut dyn Candidates>,
+    ) -> Option<Ranked> {
+        let judge = |thorough: bool, visit: &mut dyn FnMut(&Ranked)| {
+            let mut best: Option<Ranked> = None;
+            for (index, row) in capability.rows.iter().enumerate() {
+                let ranked = self
+                    .state
+                    .locked(row.provider, now, |locked| judge(&locked, question, index as u32, row, thorough));
+                let Some(ranked) = ranked else { continue };
+                visit(&ranked);
+                if best.is_none_or(|best| ranked.rank() < best.rank()) {
+                    best = Some(ranked);
+                }
+            }
+            best
+        };
+        let mut judge_all = |thorough: bool| match candidates {
+            Some(sink) => {
+                sink.clear();
+                judge(true, &mut |ranked| sink.push(ranked))
+            }
+            None => judge(thorough, &mut |_| ()),
+        };
+        // If nothing is available, the exact waits are worth their price.
+        judge_all(false).filter(|best| best.held_by.is_none()).or_else(|| judge_all(true))
+    }
+
+    fn describe(&self, locked: &Locked<'_>, settings: &Settings) -> ProviderState<'_> {
+        let (now, health) = (locked.now, &locked.provider.health);
+        let quotas = locked.visible_quotas().map(|(record, q)| {
+            let forecast = q.forecast(now);
+            QuotaState {
+                dimension: q.dimension(),
+                strategy: q.strategy(),
+                limit: q.configured_limit(),
+                effective_limit: q.limit(),
+                limit_source: q.limit_source(),
+                margin: q.margin(),
+                window_ns: q.window_ns(),
+                used: q.used(now),
+                remaining: q.remaining(now),
+                predicted_share: forecast.share,
+                burn_per_sec: forecast.burn_per_sec,
+                seconds_to_exhaustion: forecast.seconds_to_exhaustion,
+                pool: self.names.pool(record),
+            }
+        });
+        ProviderState {
+            health: health.at(now.mono, settings),
+            circuit: health.circuit(now.mono),
+            cooldown_remaining_ns: health.cooldown_left(now.mono),
+            latency_ns: health.latency_ns() as u64,
+            consecutive_failures: u32::try_from(health.consecutive_failures()).unwrap_or(u32::MAX),
+            counters: locked.provider.counters(),
+            quotas: quotas.collect(),
+        }
+    }
+}
+
+impl Locked<'_> {
+    /// Takes in all that a response says, in the order in which it matters: headers correct the books, the outcome goes to
+    /// health, and a refusal that neither explains teaches a limit.
+    fn learn_from(&self, report: &Report<'_>, request: &Grant, latency_ns: Option<u64>, settings: &Settings) {
+        let refused = report.outcome == Outcome::RateLimited;
+        let explained = report.headers.is_some_and(|headers| self.observe_headers(headers, request, refused));
+        let told = report.headers.and_then(|headers| headers.retry_after_ms).map(|ms| ms.saturating_mul(1_000_000));
+        let retry_after_ns = report.retry_after_ns.or(told).map(|wait| self.believed(wait, settings));
+        let seen =
+            Observed { outcome: report.outcome, sent: request.granted, now: self.now.mono, latency_ns, retry_after_ns };
+        self.observe_outcome(seen, settings);
+        match report.outcome {
+            Outcome::RateLimited if !explained => self.learn(request, retry_after_ns),
+            Outcome::Success => {
+                self.prove(request);
+                if report.headers.is_none_or(|headers| headers.quotas().is_empty()) {
+                    self.quotas().for_each(|(_, q)| q.untold());
+                }
+                self.learn_usage(request, &report.usage, settings.estimate_quantile);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn check_headroom(estimate: &Estimate) -> Result<(), Error> {
+    if (0.0..1.0).contains(&estimate.headroom) {
+        Ok(())
+    } else {
+        Err(Error::InvalidArgument("headroom must be at least 0 and below 1"))
+    }
+}

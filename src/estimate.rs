@@ -1,0 +1,120 @@
+//! What a request will use, learned from those before it: per capability and provider, for estimates that callers leave out.
+
+use crate::table::{Cell, FloatCell};
+use crate::usage::{COUNTED, Reported, Usage};
+
+/// Share of a new value in the averages, once there are enough: a change of traffic shows within some tens of requests.
+const ALPHA: f64 = 0.05;
+/// Step of the quantile, in mean deviations. Larger follows faster and trembles more.
+const STEP: f64 = 0.2;
+
+/// What the requests of one capability on one provider use. Guarded by the provider's lock.
+#[derive(Debug, Default)]
+pub(crate) struct Estimator {
+    dimensions: [Learned; COUNTED],
+}
+
+#[derive(Debug, Default)]
+struct Learned {
+    values: Cell,
+    mean: FloatCell,
+    /// Mean distance from the mean.
+    deviation: FloatCell,
+    quantile: FloatCell,
+}
+
+impl Learned {
+    /// Takes in a value. The quantile moves up by `p` steps when the value is above it and down by `1 - p` when below, and
+    /// so settles where a share `p` of the values lies below (stochastic approximation, Robbins and Monro 1951).
+    fn learn(&self, value: f64, p: f64) {
+        self.values.add(1);
+        if self.values.get() == 1 {
+            self.mean.set(value);
+            self.quantile.set(value);
+            return;
+        }
+        let alpha = ALPHA.max(1.0 / self.values.get() as f64);
+        let mean = self.mean.get();
+        let deviation = self.deviation.get();
+        self.deviation.set(deviation + alpha * ((value - mean).abs() - deviation));
+        self.mean.set(mean + alpha * (value - mean));
+        let quantile = self.quantile.get();
+        let direction = if value > quantile { p } else { p - 1.0 };
+        self.quantile.set((quantile + STEP * self.deviation.get() * direction).max(0.0));
+    }
+
+    fn expected(&self, p: f64) -> u64 {
+        // The cast saturates.
+        (if p > 0.0 { self.quantile.get() } else { self.mean.get() }).ceil() as u64
+    }
+}
+
+impl Estimator {
+    /// Takes in what a request used, as far as the response tells. `quantile` is the one to learn; 0 is none.
+    pub(crate) fn learn(&self, used: &Reported, quantile: f64) {
+        for (learned, value) in self.dimensions.iter().zip(used.told()) {
+            if let Some(value) = value {
+                learned.learn(value as f64, quantile);
+            }
+        }
+    }
+
+    /// Whether it has learned anything.
+    pub(crate) fn knows(&self) -> bool {
+        self.dimensions.iter().any(|learned| learned.values.get() > 0)
+    }
+
+    /// What a request is expected to use: the quantile, or with 0 the mean. Nothing before the first is known.
+    pub(crate) fn expected(&self, quantile: f64) -> Usage {
+        Usage::from_array(std::array::from_fn(|i| self.dimensions[i].expected(quantile)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Dimension;
+
+    fn told(tokens: u64) -> Reported {
+        Reported { tokens: Some(tokens), ..Reported::default() }
+    }
+
+    #[test]
+    fn the_mean_follows_the_values() {
+        let estimator = Estimator::default();
+        assert_eq!(estimator.expected(0.0), Usage::NONE);
+        for i in 0..1000 {
+            estimator.learn(&told(if i % 2 == 0 { 100 } else { 300 }), 0.0);
+        }
+        let mean = estimator.expected(0.0).of(Dimension::Tokens);
+        assert!((190..=210).contains(&mean), "{mean}");
+        assert_eq!(estimator.expected(0.0).of(Dimension::Bytes), 0);
+    }
+
+    #[test]
+    fn a_share_of_the_values_lies_below_the_quantile() {
+        for p in [0.5, 0.8, 0.95] {
+            let estimator = Estimator::default();
+            let (mut below, mut n) = (0.0, 12_345_u64);
+            for i in 0..20_000 {
+                // A linear congruential generator is random enough here.
+                n = n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let value = (n >> 40) % 1000;
+                if i >= 10_000 && value < estimator.expected(p).of(Dimension::Tokens) {
+                    below += 1.0;
+                }
+                estimator.learn(&told(value), p);
+            }
+            assert!((below / 10_000.0 - p).abs() < 0.05, "{p}: {below}");
+        }
+    }
+
+    #[test]
+    fn extremes_do_no_harm() {
+        let estimator = Estimator::default();
+        for value in [0, u64::MAX, 0, u64::MAX] {
+            estimator.learn(&told(value), 0.9);
+        }
+        assert!(estimator.expected(0.0).of(Dimension::Tokens) > 0);
+    }
+}

@@ -1,0 +1,213 @@
+//! The JSON form of a configuration. Unknown fields are errors, so that a misspelt one is not a silent default.
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
+
+use crate::config::{
+    Candidate, CapabilityConfig, Change, Dimension, NS_PER_SEC, ProviderConfig, QuotaConfig, Settings, Strategy,
+    Weights,
+};
+use crate::error::Error;
+
+const NS_PER_MS: u64 = 1_000_000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    engine: Option<EngineSection>,
+    #[serde(default)]
+    providers: Vec<ProviderEntry>,
+    #[serde(default)]
+    capabilities: Vec<CapabilityEntry>,
+    #[serde(default)]
+    replace: bool,
+}
+
+/// What is absent stays as it is by default, not as it is in force: a document says all it means.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EngineSection {
+    weights: Option<WeightsEntry>,
+    min_health_for_selection: Option<f64>,
+    ewma_alpha: Option<f64>,
+    recovery_half_life_secs: Option<f64>,
+    cooldown_trigger_count: Option<u32>,
+    cooldown_threshold: Option<f64>,
+    cooldown_multiplier: Option<f64>,
+    max_cooldown_secs: Option<f64>,
+    lease_ttl_ms: Option<u64>,
+    skew_ms: Option<u64>,
+    estimate_quantile: Option<f64>,
+    max_retry_after_ms: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WeightsEntry {
+    #[serde(default)]
+    quota: f64,
+    #[serde(default)]
+    health: f64,
+    #[serde(default)]
+    priority: f64,
+    #[serde(default)]
+    latency: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProviderEntry {
+    name: Box<str>,
+    #[serde(default)]
+    priority: u32,
+    weight: Option<f64>,
+    cooldown_seconds: Option<f64>,
+    #[serde(default)]
+    quotas: Vec<QuotaEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct QuotaEntry {
+    #[serde(deserialize_with = "dimension")]
+    dimension: Dimension,
+    limit: u64,
+    window_ms: Option<u64>,
+    #[serde(default, deserialize_with = "window")]
+    window: Option<u64>,
+    #[serde(default, deserialize_with = "strategy")]
+    strategy: Option<Strategy>,
+    burst: Option<u64>,
+    phase_ms: Option<i64>,
+    pool: Option<Box<str>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CapabilityEntry {
+    name: Box<str>,
+    #[serde(default)]
+    providers: Vec<CandidateEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CandidateEntry {
+    provider: Box<str>,
+    priority: Option<u32>,
+}
+
+/// The value that a table gives to a name in the document.
+fn named<'de, D: Deserializer<'de>, T: Copy>(from: D, what: &str, table: &[(T, &'static str)]) -> Result<T, D::Error> {
+    let name = String::deserialize(from)?;
+    table.iter().find(|(_, n)| *n == name).map(|(value, _)| *value).ok_or_else(|| {
+        let known: Vec<_> = table.iter().map(|(_, n)| *n).collect();
+        D::Error::custom(format!("unknown {what} '{name}', expected one of {}", known.join(", ")))
+    })
+}
+
+fn dimension<'de, D: Deserializer<'de>>(from: D) -> Result<Dimension, D::Error> {
+    named(from, "dimension", &Dimension::ALL)
+}
+
+fn strategy<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Strategy>, D::Error> {
+    named(from, "strategy", &Strategy::ALL).map(Some)
+}
+
+fn window<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    const WINDOWS: [(u64, &str); 4] = [
+        (NS_PER_SEC, "second"),
+        (60 * NS_PER_SEC, "minute"),
+        (3600 * NS_PER_SEC, "hour"),
+        (86_400 * NS_PER_SEC, "day"),
+    ];
+    named(from, "window", &WINDOWS).map(Some)
+}
+
+impl Change {
+    /// Reads a JSON document. What it means is checked when the change is applied.
+    ///
+    /// # Errors
+    /// [`Error::InvalidJson`] with line and column, [`Error::InvalidConfig`].
+    pub fn from_json(text: &[u8]) -> Result<Self, Error> {
+        let document: Document = serde_json::from_slice(text).map_err(|e| Error::InvalidJson(e.to_string()))?;
+        Ok(Self {
+            settings: document.engine.map(EngineSection::settings),
+            providers: document.providers.into_iter().map(ProviderEntry::config).collect::<Result<_, _>>()?,
+            capabilities: document.capabilities.into_iter().map(CapabilityEntry::config).collect(),
+            replace: document.replace,
+        })
+    }
+}
+
+impl EngineSection {
+    fn settings(self) -> Settings {
+        let default = Settings::default();
+        let ms = |value: Option<u64>, default: u64| value.map_or(default, |ms| ms.saturating_mul(NS_PER_MS));
+        Settings {
+            weights: self.weights.map_or(default.weights, |w| Weights {
+                quota: w.quota,
+                health: w.health,
+                priority: w.priority,
+                latency: w.latency,
+            }),
+            min_health_for_selection: self.min_health_for_selection.unwrap_or(default.min_health_for_selection),
+            ewma_alpha: self.ewma_alpha.unwrap_or(default.ewma_alpha),
+            recovery_half_life_secs: self.recovery_half_life_secs.unwrap_or(default.recovery_half_life_secs),
+            cooldown_trigger_count: self.cooldown_trigger_count.unwrap_or(default.cooldown_trigger_count),
+            cooldown_threshold: self.cooldown_threshold.unwrap_or(default.cooldown_threshold),
+            cooldown_multiplier: self.cooldown_multiplier.unwrap_or(default.cooldown_multiplier),
+            max_cooldown_secs: self.max_cooldown_secs.unwrap_or(default.max_cooldown_secs),
+            lease_ttl_ns: ms(self.lease_ttl_ms, default.lease_ttl_ns),
+            skew_ns: ms(self.skew_ms, default.skew_ns),
+            estimate_quantile: self.estimate_quantile.unwrap_or(default.estimate_quantile),
+            max_retry_after_ns: ms(self.max_retry_after_ms, default.max_retry_after_ns),
+        }
+    }
+}
+
+impl ProviderEntry {
+    fn config(self) -> Result<ProviderConfig, Error> {
+        let name = self.name;
+        let quotas = self
+            .quotas
+            .into_iter()
+            .map(|q| q.config().map_err(|why| Error::InvalidConfig(format!("provider '{name}': {why}"))));
+        Ok(ProviderConfig {
+            priority: self.priority,
+            weight: self.weight.unwrap_or(1.0),
+            cooldown_seconds: self.cooldown_seconds.unwrap_or(ProviderConfig::DEFAULT_COOLDOWN_SECONDS),
+            quotas: quotas.collect::<Result<_, _>>()?,
+            name,
+        })
+    }
+}
+
+impl QuotaEntry {
+    fn config(self) -> Result<QuotaConfig, String> {
+        let window_ns = match (self.window, self.window_ms) {
+            (Some(_), Some(_)) => return Err("a quota has both window and window_ms".into()),
+            (Some(ns), None) => ns,
+            (None, Some(ms)) => ms.saturating_mul(NS_PER_MS),
+            (None, None) if self.dimension == Dimension::Concurrency => 0,
+            (None, None) => return Err(format!("the {} quota has no window_ms", self.dimension.name())),
+        };
+        Ok(QuotaConfig {
+            dimension: self.dimension,
+            limit: self.limit,
+            window_ns,
+            strategy: self.strategy,
+            burst: self.burst,
+            phase_ns: self.phase_ms.map(|ms| ms.saturating_mul(NS_PER_MS as i64)),
+            pool: self.pool,
+        })
+    }
+}
+
+impl CapabilityEntry {
+    fn config(self) -> CapabilityConfig {
+        let providers =
+            self.providers.into_iter().map(|c| Candidate { provider: c.provider, priority: c.priority }).collect();
+        CapabilityConfig { name: self.name, providers }
+    }
+}

@@ -1,0 +1,126 @@
+//! Judging a provider: whether it can take a request, what keeps it from doing so and how long, and its score.
+
+use crate::clock::Now;
+use crate::config::{Dimension, Settings};
+use crate::decision::{Estimate, HeldBy, Ranked};
+use crate::provider::Locked;
+use crate::quota::NEVER;
+use crate::registry::Row;
+use crate::score::{Score, latency_component, quota_component};
+use crate::usage::Usage;
+
+/// The shortest wait that is told for something that only a lease can end.
+const MIN_LEASE_WAIT_NS: u64 = 1_000_000;
+
+/// What a request is judged by.
+pub(crate) struct Question<'a> {
+    pub(crate) estimate: &'a Estimate,
+    pub(crate) settings: &'a Settings,
+    /// The lowest known latency of the capability; 0 if none is known.
+    pub(crate) lowest_latency: f64,
+    /// The estimator of another provider of the capability, for one that has served nothing yet.
+    pub(crate) fallback: u32,
+}
+
+impl Question<'_> {
+    pub(crate) fn usage(&self, locked: &Locked<'_>, estimator: u32) -> Usage {
+        let Estimate { usage, headroom, .. } = self.estimate;
+        let estimators = [estimator, self.fallback];
+        locked.expected_usage(usage, *headroom, estimators, self.settings.estimate_quantile)
+    }
+}
+
+/// A provider's place in a decision.
+pub(crate) fn judge(locked: &Locked<'_>, question: &Question<'_>, index: u32, row: &Row, thorough: bool) -> Ranked {
+    let hold = hold(locked, question, &question.usage(locked, row.estimator), thorough);
+    let (held_by, retry_after_ns) = hold.map_or((None, 0), |(held_by, wait)| (Some(held_by), wait));
+    let mut ranked = Ranked {
+        provider: locked.index,
+        index,
+        held_by,
+        score: Score::default(),
+        seconds_to_exhaustion: f64::INFINITY,
+        retry_after_ns,
+    };
+    if held_by.is_some() && !thorough {
+        return ranked;
+    }
+    let health = &locked.provider.health;
+    let mut share = 1.0_f64;
+    for (_, q) in locked.quotas() {
+        let forecast = q.forecast(locked.now);
+        share = share.min(forecast.share);
+        ranked.seconds_to_exhaustion = ranked.seconds_to_exhaustion.min(forecast.seconds_to_exhaustion);
+    }
+    ranked.score = Score::new(
+        quota_component(share),
+        health.at(locked.now.mono, question.settings),
+        row.priority,
+        latency_component(health.latency_ns(), question.lowest_latency),
+        &question.settings.weights,
+    );
+    ranked
+}
+
+/// What keeps a provider from taking the request, and for how long: the longest of all that does if the look is thorough,
+/// which costs more; else the first that is found, without its wait.
+pub(crate) fn hold(
+    locked: &Locked<'_>,
+    question: &Question<'_>,
+    usage: &Usage,
+    thorough: bool,
+) -> Option<(HeldBy, u64)> {
+    let (now, estimate, settings) = (locked.now, question.estimate, question.settings);
+    let health = &locked.provider.health;
+    let mut longest: Option<(HeldBy, u64)> = None;
+    // Whether the first found is enough.
+    let mut add = |held_by: HeldBy, wait: &dyn Fn() -> u64| {
+        let wait = if thorough { wait() } else { 0 };
+        if longest.is_none_or(|(_, known)| wait > known) {
+            longest = Some((held_by, wait));
+        }
+        !thorough
+    };
+
+    if estimate.excluded.contains(locked.index) && add(HeldBy::Exclusion, &|| NEVER) {
+        return longest;
+    }
+    let cooldown = health.cooldown_left(now.mono);
+    if cooldown > 0 && add(HeldBy::Cooldown, &|| cooldown) {
+        return longest;
+    }
+    let least = settings.min_health_for_selection;
+    if health.at(now.mono, settings) < least && add(HeldBy::Health, &|| health.wait_for(least, now.mono, settings)) {
+        return longest;
+    }
+    if health.allowed().is_some_and(|allowed| locked.probes() >= allowed)
+        && add(HeldBy::Probe, &|| lease_wait(locked.slot_at(), now))
+    {
+        return longest;
+    }
+    for (record, q) in locked.quotas() {
+        // Of what is neither told nor learned, one unit must be there: what is spent is not chosen.
+        let n = usage.of(q.dimension());
+        let n = if n == 0 && !estimate.usage.tells(q.dimension()) { 1 } else { n };
+        if q.fits(now, n, estimate.headroom) {
+            continue;
+        }
+        let first_is_enough = if q.dimension() == Dimension::Concurrency {
+            // Without any slot there is no lease to wait for.
+            let never = !q.could_fit(n, estimate.headroom);
+            add(HeldBy::Concurrency, &|| if never { NEVER } else { lease_wait(locked.quota_slot_at(record), now) })
+        } else {
+            let held_by = HeldBy::Quota { dimension: q.dimension(), window_ns: q.window_ns() };
+            add(held_by, &|| q.wait(now, n, estimate.headroom))
+        };
+        if first_is_enough {
+            return longest;
+        }
+    }
+    longest
+}
+
+/// How long until a lease ends that is expected to do so at a time.
+fn lease_wait(at: u64, now: Now) -> u64 {
+    at.saturating_sub(now.mono).max(MIN_LEASE_WAIT_NS)
+}

@@ -1,0 +1,239 @@
+//! Leases: checked handles, and the records behind them.
+
+use crate::table::{Cell, Table};
+use crate::usage::{COUNTED, Usage};
+
+/// A lease as the caller holds it: the record's index and its generation. Below 2^63, never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LeaseId(u64);
+
+const INDEX_BITS: u32 = 24;
+const GENERATION_BITS: u32 = 39;
+const GENERATION_MASK: u64 = (1 << GENERATION_BITS) - 1;
+const _: () = assert!(Table::<Lease>::MAX < 1 << INDEX_BITS);
+
+impl LeaseId {
+    fn new(index: usize, generation: u64) -> Self {
+        Self((generation & GENERATION_MASK) << INDEX_BITS | index as u64)
+    }
+
+    /// The lease that a number stands for; any number will do, and most are stale.
+    pub fn from_raw(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    /// The number that stands for the lease.
+    pub fn to_raw(self) -> u64 {
+        self.0
+    }
+
+    /// Which record it would be.
+    pub(crate) fn index(self) -> usize {
+        (self.0 & ((1 << INDEX_BITS) - 1)) as usize
+    }
+}
+
+/// A lease slot. It belongs to one provider for good, whose lock guards it; only the generation changes hands.
+#[derive(Debug, Default)]
+pub(crate) struct Lease {
+    provider: Cell,
+    /// Counts the leases that the slot has held. Starts differently in each engine, so that a lease of another is stale.
+    generation: Cell,
+    active: Cell,
+    granted: Cell,
+    expires: Cell,
+    /// The effective time of its charges.
+    at: Cell,
+    /// The provider's definition that it was charged on.
+    epoch: Cell,
+    probe: Cell,
+    level: Cell,
+    estimator: Cell,
+    units: [Cell; COUNTED],
+    /// Neighbours in the provider's list of active leases, or the next free slot; index plus 1, 0 is none.
+    older: Cell,
+    newer: Cell,
+}
+
+/// What a lease stands for.
+#[derive(Clone, Copy)]
+pub(crate) struct Grant {
+    pub(crate) granted: u64,
+    pub(crate) expires: u64,
+    pub(crate) at: u64,
+    pub(crate) epoch: u64,
+    /// Whether it was granted while the provider was half-open or ramping.
+    pub(crate) probe: bool,
+    /// Leases of the provider that were out then, this one included.
+    pub(crate) level: u64,
+    /// The estimator of its capability and provider.
+    pub(crate) estimator: u32,
+    pub(crate) usage: Usage,
+}
+
+/// The leases of one provider: a list of the active ones, first to expire first, and a list of free slots.
+#[derive(Debug, Default)]
+pub(crate) struct LeaseList {
+    oldest: Cell,
+    newest: Cell,
+    free: Cell,
+}
+
+impl Lease {
+    /// The provider that owns the slot. Set once, before the first lease of the slot is known to anyone.
+    pub(crate) fn provider(&self) -> u32 {
+        self.provider.get() as u32
+    }
+
+    fn grant(&self) -> Grant {
+        Grant {
+            granted: self.granted.get(),
+            expires: self.expires.get(),
+            at: self.at.get(),
+            epoch: self.epoch.get(),
+            probe: self.probe.get() != 0,
+            level: self.level.get(),
+            estimator: self.estimator.get() as u32,
+            usage: Usage::from_array(std::array::from_fn(|i| self.units[i].get())),
+        }
+    }
+}
+
+impl LeaseList {
+    /// Takes a slot for a lease; `None` if the table is full. `seed` is where a new slot's generations start.
+    pub(crate) fn add(&self, table: &Table<Lease>, provider: u32, seed: u64, grant: &Grant) -> Option<LeaseId> {
+        let index = match self.free.get() {
+            0 => {
+                let index = table.append(1)?;
+                let slot = table.get(index)?;
+                slot.provider.set(u64::from(provider));
+                slot.generation.set(seed.max(1));
+                index
+            }
+            free => (free - 1) as usize,
+        };
+        let slot = table.get(index)?;
+        if self.free.get() != 0 {
+            self.free.set(slot.newer.get());
+        }
+        slot.granted.set(grant.granted);
+        slot.expires.set(grant.expires);
+        slot.at.set(grant.at);
+        slot.epoch.set(grant.epoch);
+        slot.probe.set(u64::from(grant.probe));
+        slot.level.set(grant.level);
+        slot.estimator.set(u64::from(grant.estimator));
+        slot.units.iter().zip(grant.usage.to_array()).for_each(|(cell, n)| cell.set(n));
+        slot.active.set(1);
+
+        // Behind those that expire no later: the newest, unless the time to live was lowered.
+        let (mut older, mut newer) = (self.newest.get(), 0);
+        while let Some(before) = (older as usize).checked_sub(1).and_then(|i| table.get(i)) {
+            if before.expires.get() <= grant.expires {
+                break;
+            }
+            (older, newer) = (before.older.get(), older);
+        }
+        slot.older.set(older);
+        slot.newer.set(newer);
+        let this = index as u64 + 1;
+        self.set_after(table, older, this);
+        self.set_before(table, newer, this);
+        Some(LeaseId::new(index, slot.generation.get()))
+    }
+
+    /// Ends a lease of this provider and frees its slot; `None` if it is not active.
+    pub(crate) fn remove(&self, table: &Table<Lease>, id: LeaseId) -> Option<Grant> {
+        let slot = table.get(id.index())?;
+        if slot.active.get() == 0 || LeaseId::new(id.index(), slot.generation.get()) != id {
+            return None;
+        }
+        let grant = slot.grant();
+        let (older, newer) = (slot.older.get(), slot.newer.get());
+        self.set_after(table, older, newer);
+        self.set_before(table, newer, older);
+        slot.active.set(0);
+        slot.generation.set(next_generation(slot.generation.get()));
+        slot.newer.set(self.free.get());
+        self.free.set(id.index() as u64 + 1);
+        Some(grant)
+    }
+
+    /// Makes `next` follow `slot`, or lead the list if that is 0.
+    fn set_after(&self, table: &Table<Lease>, slot: u64, next: u64) {
+        match (slot as usize).checked_sub(1).and_then(|i| table.get(i)) {
+            Some(slot) => slot.newer.set(next),
+            None => self.oldest.set(next),
+        }
+    }
+
+    /// Makes `previous` precede `slot`, or end the list if that is 0.
+    fn set_before(&self, table: &Table<Lease>, slot: u64, previous: u64) {
+        match (slot as usize).checked_sub(1).and_then(|i| table.get(i)) {
+            Some(slot) => slot.older.set(previous),
+            None => self.newest.set(previous),
+        }
+    }
+
+    /// The active leases.
+    pub(crate) fn active<'a>(&'a self, table: &'a Table<Lease>) -> impl Iterator<Item = Grant> + 'a {
+        let slot = |link: u64| table.get((link as usize).checked_sub(1)?);
+        std::iter::successors(slot(self.oldest.get()), move |lease| slot(lease.newer.get())).map(Lease::grant)
+    }
+
+    /// The active lease that expires first.
+    pub(crate) fn oldest(&self, table: &Table<Lease>) -> Option<(LeaseId, Grant)> {
+        let index = (self.oldest.get() as usize).checked_sub(1)?;
+        let slot = table.get(index)?;
+        Some((LeaseId::new(index, slot.generation.get()), slot.grant()))
+    }
+}
+
+/// The generation after this one; never 0, so that no lease is 0.
+fn next_generation(generation: u64) -> u64 {
+    match (generation + 1) & GENERATION_MASK {
+        0 => 1,
+        next => next,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grant(granted: u64) -> Grant {
+        let usage = Usage::from_array([1, granted, granted, 0, 0, 0]);
+        Grant { granted, expires: granted + 10, at: granted, epoch: 0, probe: false, level: 1, estimator: 0, usage }
+    }
+
+    #[test]
+    fn settles_once_in_any_order() {
+        let (table, list) = (Table::new(), LeaseList::default());
+        let ids: Vec<_> = (0..5).map(|i| list.add(&table, 3, 77, &grant(i)).unwrap()).collect();
+        assert_eq!(table.get(ids[2].index()).unwrap().provider(), 3);
+        for i in [2, 0, 4, 1, 3] {
+            assert_eq!(list.remove(&table, ids[i]).unwrap().granted, i as u64);
+            assert!(list.remove(&table, ids[i]).is_none());
+        }
+        assert!(list.oldest(&table).is_none());
+    }
+
+    #[test]
+    fn a_reused_slot_refuses_the_old_lease() {
+        let (table, list) = (Table::new(), LeaseList::default());
+        let first = list.add(&table, 0, 1, &grant(1)).unwrap();
+        list.remove(&table, first).unwrap();
+        let second = list.add(&table, 0, 1, &grant(2)).unwrap();
+        assert_eq!(first.index(), second.index());
+        assert!(list.remove(&table, first).is_none());
+        assert_eq!(list.oldest(&table).unwrap().0, second);
+        assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn generations_wrap_without_becoming_zero() {
+        assert_eq!(next_generation(GENERATION_MASK), 1);
+        assert_ne!(LeaseId::new(0, 1).to_raw(), 0);
+        assert!(LeaseId::new((1 << INDEX_BITS) - 1, GENERATION_MASK).to_raw() < 1 << 63);
+    }
+}

@@ -1,0 +1,38 @@
+//! libgrate picks, in-process, which upstream provider gets the next request, so that `429 Too Many Requests` is predicted
+//! and not received.
+//!
+//! Rust programs use [`Engine`]; everyone else uses the C API in [`capi`], which is what this crate exists for. The README
+//! explains the concepts.
+//!
+//! # Map
+//!
+//! * [`engine`]: choosing, reserving, settling. `judge` tells who can take a request, and [`score`] has the one formula.
+//! * `estimate` learns what requests use, where callers do not say.
+//! * [`config`] is what users say, with its rules (JSON in `json`); `registry` is the configuration in force.
+//! * `provider` is a provider's record and its lock; `quota` has a file for each strategy, and the forecast; [`health`]
+//!   has health, cooldown and recovery; [`lease`] the checked handles. Their records lie in `table`s.
+//! * [`capi`] converts between C and all this, and is the only place with unsafe code.
+
+pub mod capi;
+pub mod clock;
+pub mod config;
+mod decay;
+mod decision;
+pub mod engine;
+pub mod error;
+mod estimate;
+pub mod feedback;
+pub mod health;
+mod json;
+mod judge;
+pub mod lease;
+mod metrics;
+pub mod provider;
+mod quota;
+mod registry;
+pub mod score;
+mod table;
+pub mod usage;
+
+pub use engine::Engine;
+pub use error::Error;

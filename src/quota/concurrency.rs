@@ -1,0 +1,15 @@
+//! Leases in flight. `used` counts them; only settling or expiry brings them back.
+
+use super::QuotaRef;
+
+pub(super) fn used(q: &QuotaRef<'_>) -> u64 {
+    q.quota.used.get()
+}
+
+pub(super) fn record(q: &QuotaRef<'_>, n: u64) {
+    q.quota.used.add(n);
+}
+
+pub(super) fn refund(q: &QuotaRef<'_>, n: u64) {
+    q.quota.used.sub(n);
+}

@@ -1,0 +1,93 @@
+//! Calendar windows: the counter starts again at multiples of the window since the Unix epoch, plus the phase.
+//!
+//! The calendar is read only when a window begins; it ends at a monotonic time, so that a wall clock that jumps moves the
+//! next boundary and nothing else. `used` counts the units of the window. Those charged with an effective time beyond its
+//! end, because their requests may arrive in a later one, count in all windows up to that time: CARRY of them, up to
+//! CARRY_AT.
+
+use super::QuotaRef;
+use crate::clock::Now;
+
+const END: usize = 0;
+const CARRY: usize = 1;
+const CARRY_AT: usize = 2;
+
+fn end(q: &QuotaRef<'_>) -> u64 {
+    q.quota.words[END].get()
+}
+
+/// Nanoseconds until the calendar's next boundary, at least 1 and at most the window.
+fn until_boundary(q: &QuotaRef<'_>, now: Now) -> u64 {
+    let window = u128::from(q.quota.window.get());
+    let since_boundary = (u128::from(now.unix) + window - u128::from(q.quota.phase.get())) % window;
+    (window - since_boundary) as u64
+}
+
+/// Units that still count in a window that starts at `start`.
+fn carried_into(q: &QuotaRef<'_>, start: u64) -> u64 {
+    if q.quota.words[CARRY_AT].get() >= start { q.quota.words[CARRY].get() } else { 0 }
+}
+
+/// Start and end of the window that holds `now`.
+fn window(q: &QuotaRef<'_>, now: Now) -> (u64, u64) {
+    let length = q.quota.window.get();
+    if now.mono < end(q) {
+        return (end(q).saturating_sub(length), end(q));
+    }
+    let next = now.mono.saturating_add(until_boundary(q, now));
+    // Never before the end of the last one, whatever the wall clock says.
+    (end(q).max(next.saturating_sub(length)), next)
+}
+
+pub(super) fn used(q: &QuotaRef<'_>, now: Now) -> u64 {
+    if now.mono < end(q) { q.quota.used.get() } else { carried_into(q, window(q, now).0) }
+}
+
+/// Begins the window that holds `now`, if that is not the one in force.
+pub(super) fn advance(q: &QuotaRef<'_>, now: Now) {
+    if now.mono >= end(q) {
+        let (start, next) = window(q, now);
+        let carried = carried_into(q, start);
+        q.quota.used.set(carried);
+        q.quota.words[CARRY].set(carried_into(q, next).min(carried));
+        q.quota.words[END].set(next);
+        q.quota.gone.set(q.quota.gone.get().max(start));
+    }
+}
+
+pub(super) fn record(q: &QuotaRef<'_>, now: Now, at: u64, n: u64) {
+    advance(q, now);
+    let n = n.min(u64::MAX - q.quota.used.get());
+    q.quota.used.add(n);
+    if at >= end(q) {
+        q.quota.words[CARRY].add(n);
+        q.quota.words[CARRY_AT].set(q.quota.words[CARRY_AT].get().max(at));
+    }
+}
+
+pub(super) fn refund(q: &QuotaRef<'_>, at: u64, n: u64) {
+    q.quota.used.sub(n);
+    if at >= end(q) {
+        q.quota.words[CARRY].sub(n);
+    }
+}
+
+/// Units that count in the window after the one that holds `now`.
+fn carried(q: &QuotaRef<'_>, now: Now) -> u64 {
+    carried_into(q, window(q, now).1).min(used(q, now))
+}
+
+pub(super) fn wait(q: &QuotaRef<'_>, now: Now, n: u64, ceiling: u64) -> u64 {
+    let end = window(q, now).1;
+    if n <= ceiling.saturating_sub(carried(q, now)) {
+        return end - now.mono;
+    }
+    // The first window that begins after all that is carried.
+    let length = q.quota.window.get();
+    let later = (q.quota.words[CARRY_AT].get() - end) / length + 1;
+    end.saturating_add(later.saturating_mul(length)) - now.mono
+}
+
+pub(super) fn returning(q: &QuotaRef<'_>, now: Now, horizon: u64) -> u64 {
+    if window(q, now).1 - now.mono > horizon { 0 } else { used(q, now) - carried(q, now) }
+}

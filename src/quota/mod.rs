@@ -1,0 +1,301 @@
+//! Quotas: one counter each, of a provider or of a pool.
+//!
+//! A counter is charged at an effective time `at`: when the provider counts the request at the latest, which for a lease
+//! is `skew` after it was granted. Each strategy has its own file with the same small set of functions; what differs
+//! between them is nowhere else.
+
+mod concurrency;
+mod fixed_window;
+mod forecast;
+mod in_force;
+mod rolling;
+mod token_bucket;
+
+use parking_lot::Mutex;
+
+use crate::clock::Now;
+use crate::config::{Dimension, QuotaConfig, Strategy};
+use crate::table::{Cell, Table};
+
+pub use in_force::LimitSource;
+pub(crate) use in_force::Told;
+pub(crate) use rolling::Mark;
+
+/// A wait that never ends by itself.
+pub(crate) const NEVER: u64 = u64::MAX;
+
+/// A quota's definition and its counter. All of it changes under the owner's lock only.
+#[derive(Debug, Default)]
+pub(crate) struct Quota {
+    /// The pool's lock; the quotas of a provider are under the provider's.
+    pub(crate) lock: Mutex<()>,
+    /// The latest time that the pool has seen.
+    pub(crate) latest: Cell,
+    dimension: Cell,
+    strategy: Cell,
+    window: Cell,
+    /// The limit in force: as configured, learned, or told.
+    limit: Cell,
+    /// The most that can be used at once: the limit in force, or the burst of a bucket.
+    capacity: Cell,
+    in_force: in_force::InForce,
+    /// Start of calendar windows, in nanoseconds after the epoch, below the window.
+    phase: Cell,
+    /// Units counted; each strategy says of what.
+    used: Cell,
+    /// Units reserved by leases that are out: the provider may or may not have counted them yet.
+    pending: Cell,
+    /// Charges with an earlier effective time have left, or cannot be told apart any more: they are not refunded.
+    gone: Cell,
+    /// How far ahead of their charging effective times have been.
+    lead: Cell,
+    /// What else the strategy keeps; each one's file names the words.
+    words: [Cell; 4],
+    /// Where the marks of a rolling window start, and how many there are.
+    marks_at: Cell,
+    marks_len: Cell,
+    burn: forecast::Burn,
+}
+
+/// A counter with its marks: what the functions of a quota work on.
+#[derive(Clone, Copy)]
+pub(crate) struct QuotaRef<'a> {
+    pub(crate) quota: &'a Quota,
+    marks: &'a [Mark],
+}
+
+impl Quota {
+    /// Counts leases in flight of a provider that comes to a concurrency quota.
+    pub(crate) fn take_slots(&self, leases: u64) {
+        self.used.add(leases);
+    }
+
+    /// Frees the slots of a provider that leaves a concurrency quota.
+    pub(crate) fn give_slots(&self, leases: u64) {
+        self.used.sub(leases);
+    }
+}
+
+impl<'a> QuotaRef<'a> {
+    /// The counter with its marks. Under its lock: a reconfiguration may give it other marks.
+    #[inline]
+    pub(crate) fn new(quota: &'a Quota, marks: &'a Table<Mark>) -> Self {
+        let marks = marks.run(quota.marks_at.get() as usize, quota.marks_len.get() as usize);
+        Self { quota, marks }
+    }
+
+    #[inline]
+    pub(crate) fn dimension(&self) -> Dimension {
+        *pick(&Dimension::ALL, self.quota.dimension.get())
+    }
+
+    #[inline]
+    pub(crate) fn strategy(&self) -> Strategy {
+        *pick(&Strategy::ALL, self.quota.strategy.get())
+    }
+
+    pub(crate) fn limit(&self) -> u64 {
+        self.quota.limit.get()
+    }
+
+    pub(crate) fn window_ns(&self) -> u64 {
+        self.quota.window.get()
+    }
+
+    /// Units counted now.
+    pub(crate) fn used(&self, now: Now) -> u64 {
+        match self.strategy() {
+            Strategy::Rolling => rolling::used(self, now),
+            Strategy::TokenBucket => token_bucket::used(self, now),
+            Strategy::FixedWindow => fixed_window::used(self, now),
+            Strategy::Concurrency => concurrency::used(self),
+        }
+    }
+
+    /// Units that fit now.
+    pub(crate) fn remaining(&self, now: Now) -> u64 {
+        self.ceiling(0.0).saturating_sub(self.used(now)).min(self.told_left(now))
+    }
+
+    /// What may be used at most if a share of `headroom` stays free.
+    pub(crate) fn ceiling(&self, headroom: f64) -> u64 {
+        let capacity = self.quota.capacity.get().saturating_sub(self.margin());
+        if headroom == 0.0 {
+            return capacity;
+        }
+        // Rounded up, so that the share is really free; the cast saturates.
+        capacity.saturating_sub((capacity as f64 * headroom).ceil() as u64)
+    }
+
+    /// Whether `n` units would fit if nothing were counted.
+    pub(crate) fn could_fit(&self, n: u64, headroom: f64) -> bool {
+        n <= self.ceiling(headroom)
+    }
+
+    /// Whether `n` more units fit and leave `headroom` free.
+    pub(crate) fn fits(&self, now: Now, n: u64, headroom: f64) -> bool {
+        let ceiling = self.ceiling(headroom);
+        let on_the_books = match self.strategy() {
+            Strategy::TokenBucket => token_bucket::fits(self, now, n, ceiling),
+            _ => n <= ceiling.saturating_sub(self.used(now)),
+        };
+        on_the_books && self.told_fits(now, n)
+    }
+
+    /// Nanoseconds until `n` more units fit and leave `headroom` free, if nobody else takes them. Exact. [`NEVER`] if
+    /// they are more than the quota ever has, and for concurrency, whose slots return when leases do.
+    pub(crate) fn wait(&self, now: Now, n: u64, headroom: f64) -> u64 {
+        let ceiling = self.ceiling(headroom);
+        if self.fits(now, n, headroom) {
+            0
+        } else if !self.could_fit(n, headroom) {
+            NEVER
+        } else {
+            let on_the_books = match self.strategy() {
+                Strategy::Rolling => rolling::wait(self, now, n, ceiling),
+                Strategy::TokenBucket => token_bucket::wait(self, now, n, ceiling),
+                Strategy::FixedWindow => fixed_window::wait(self, now, n, ceiling),
+                Strategy::Concurrency => NEVER,
+            };
+            on_the_books.max(self.told_wait(now, n)).max(1)
+        }
+    }
+
+    /// Counts `n` units with the effective time `at`, whether they fit or not.
+    pub(crate) fn charge(&self, now: Now, at: u64, n: u64) {
+        if n > 0 {
+            self.burn_add(now, n);
+            let lead = self.quota.lead.get().max(at.saturating_sub(now.mono));
+            self.quota.lead.set(lead);
+            self.told_spend(n);
+            self.record(now, at, n);
+        }
+    }
+
+    fn record(&self, now: Now, at: u64, n: u64) {
+        match self.strategy() {
+            Strategy::Rolling => rolling::record(self, now, at, n),
+            Strategy::TokenBucket => token_bucket::record(self, now, at, n),
+            Strategy::FixedWindow => fixed_window::record(self, now, at, n),
+            Strategy::Concurrency => concurrency::record(self, n),
+        }
+    }
+
+    /// Charges `n` units for a lease: they are pending until [`QuotaRef::release`].
+    pub(crate) fn reserve(&self, now: Now, at: u64, n: u64) {
+        self.probe_upward(now);
+        self.charge(now, at, n);
+        self.quota.pending.add(n);
+    }
+
+    /// A lease that reserved `n` units will not release them here.
+    pub(crate) fn forget_pending(&self, n: u64) {
+        self.quota.pending.sub(n);
+    }
+
+    /// The lease that reserved `n` units has ended: its slot is free, its units stay counted.
+    pub(crate) fn release(&self, now: Now, n: u64) {
+        self.forget_pending(n);
+        if self.strategy() == Strategy::Concurrency {
+            self.refund(now, now.mono, n);
+        }
+    }
+
+    /// Takes back `n` units that were charged with the effective time `at`, as far as they are still counted.
+    pub(crate) fn refund(&self, now: Now, at: u64, n: u64) {
+        if n == 0 {
+            return;
+        }
+        self.burn_sub(now, n);
+        match self.strategy() {
+            Strategy::Rolling => rolling::advance(self, now),
+            Strategy::TokenBucket => token_bucket::advance(self, now),
+            Strategy::FixedWindow => fixed_window::advance(self, now),
+            Strategy::Concurrency => {}
+        }
+        if at < self.quota.gone.get() {
+            return;
+        }
+        match self.strategy() {
+            Strategy::Rolling => rolling::refund(self, at, n),
+            Strategy::TokenBucket => token_bucket::refund(self, now, at, n),
+            Strategy::FixedWindow => fixed_window::refund(self, at, n),
+            Strategy::Concurrency => concurrency::refund(self, n),
+        }
+    }
+
+    /// Units that come back within `horizon` nanoseconds without anyone doing anything.
+    fn returning(&self, now: Now, horizon: u64) -> u64 {
+        match self.strategy() {
+            Strategy::Rolling => rolling::returning(self, now, horizon),
+            Strategy::TokenBucket => token_bucket::returning(self, now, horizon),
+            Strategy::FixedWindow => fixed_window::returning(self, now, horizon),
+            Strategy::Concurrency => 0,
+        }
+    }
+
+    /// Gives the record its definition, new or changed. What is counted stays counted; if the strategy changes, as used
+    /// now. `marks` is where a rolling window keeps its marks. `false`, with nothing changed, if there is no room left.
+    #[must_use]
+    pub(crate) fn define(quota: &'a Quota, marks: &'a Table<Mark>, config: &QuotaConfig, now: Now) -> bool {
+        let slots = match config.strategy() {
+            Strategy::Rolling => rolling::slots(config.limit),
+            _ => 0,
+        };
+        let old = Self::new(quota, marks);
+        let old_run = old.marks;
+        let grows = slots > old_run.len();
+        let run = if grows { marks.append(slots) } else { Some(quota.marks_at.get() as usize) };
+        let Some(run) = run else { return false };
+
+        let carried = (old.strategy() != config.strategy()).then(|| old.used(now));
+        if grows {
+            if old.strategy() == Strategy::Rolling {
+                rolling::copy(&old, marks.run(run, slots));
+            }
+            quota.marks_at.set(run as u64);
+            quota.marks_len.set(slots as u64);
+        }
+        quota.dimension.set(position(&Dimension::ALL, config.dimension));
+        quota.strategy.set(position(&Strategy::ALL, config.strategy()));
+        quota.window.set(config.window_ns);
+        if carried.is_none() {
+            old.prepare(now);
+        }
+        in_force::configure(quota, config);
+        let window = i128::from(config.window_ns).max(1);
+        quota.phase.set(i128::from(config.phase_ns.unwrap_or(0)).rem_euclid(window) as u64);
+        if let Some(used) = carried {
+            quota.used.set(0);
+            quota.words.iter().for_each(|word| word.set(0));
+            // As one charge, of which nothing is refunded but what is on the wire.
+            quota.gone.set(now.mono);
+            if used > 0 {
+                Self::new(quota, marks).record(now, now.mono.saturating_add(quota.lead.get()), used);
+            }
+        }
+        true
+    }
+
+    /// What must happen before the limit changes.
+    fn prepare(&self, now: Now) {
+        if self.strategy() == Strategy::TokenBucket {
+            token_bucket::advance(self, now);
+            // What drained so far drained at the old rate.
+            self.quota.gone.set(self.quota.gone.get().max(now.mono));
+        }
+    }
+}
+
+/// The value that a record's index stands for. Records only hold indices of their table.
+fn pick<'a, T>(table: &'a [(T, &'static str)], index: u64) -> &'a T {
+    let at = (index as usize).min(table.len() - 1);
+    &table[at].0
+}
+
+fn position<T: PartialEq>(table: &[(T, &'static str)], value: T) -> u64 {
+    table.iter().position(|(v, _)| *v == value).unwrap_or(0) as u64
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,260 @@
+//! The configuration in force: names, capabilities, and which record is whose.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use std::ffi::{CStr, CString};
+use std::sync::OnceLock;
+
+use crate::clock::Now;
+use crate::config::{
+    CapabilityConfig, Change, Dimension, NS_PER_SEC, ProviderConfig, QuotaConfig, QuotaIdentity, Settings, Strategy,
+    validate_name,
+};
+use crate::error::Error;
+use crate::provider::{State, Wanted};
+use crate::quota::QuotaRef;
+use crate::score::priority_component;
+use crate::table::Table;
+
+/// Names that were handed out as pointers: never moved or freed while the engine lives.
+pub(crate) struct Names {
+    pub(crate) providers: Table<OnceLock<CString>>,
+    pub(crate) pools: Table<OnceLock<CString>>,
+}
+
+impl Names {
+    pub(crate) fn new() -> Self {
+        Self { providers: Table::new(), pools: Table::new() }
+    }
+
+    pub(crate) fn provider(&self, index: u32) -> &CStr {
+        name(&self.providers, index).unwrap_or_default()
+    }
+
+    /// The pool name of a quota; `None` if it is a provider's own.
+    pub(crate) fn pool(&self, quota: u32) -> Option<&CStr> {
+        name(&self.pools, quota)
+    }
+}
+
+fn name(names: &Table<OnceLock<CString>>, index: u32) -> Option<&CStr> {
+    names.get(index as usize)?.get().map(CString::as_c_str)
+}
+
+/// Stores a name beside a record that was just appended.
+fn store(names: &Table<OnceLock<CString>>, name: Option<&str>) -> Option<()> {
+    let slot = names.get(names.append(1)?)?;
+    if let Some(name) = name.and_then(|n| CString::new(n).ok()) {
+        // The slot is new.
+        let _ = slot.set(name);
+    }
+    Some(())
+}
+
+/// A provider by name. It keeps its record when it is removed: its leases are still out, its usage still counts, and its
+/// name may still be in the caller's hands.
+struct Known {
+    index: u32,
+    registered: bool,
+    priority: u32,
+    weight: f64,
+}
+
+/// A capability, ready to route.
+pub(crate) struct Capability {
+    config: CapabilityConfig,
+    pub(crate) rows: Box<[Row]>,
+}
+
+/// One provider of a capability.
+#[derive(Clone, Copy)]
+pub(crate) struct Row {
+    pub(crate) provider: u32,
+    /// The priority component of its score.
+    pub(crate) priority: f64,
+    /// What its requests use.
+    pub(crate) estimator: u32,
+}
+
+/// The configuration in force.
+pub(crate) struct Registry {
+    pub(crate) settings: Settings,
+    /// Whether a quota needs the calendar, so that the wall clock is read.
+    pub(crate) needs_calendar: bool,
+    providers: HashMap<Box<str>, Known>,
+    capabilities: HashMap<Box<str>, Capability>,
+    /// The records of quotas, of a provider (by index) or of a pool. Never forgotten: usage outlives a definition.
+    quotas: HashMap<(Option<u32>, QuotaIdentity), u32>,
+    /// The records of estimators, of a capability and a provider.
+    estimators: HashMap<(Box<str>, u32), u32>,
+}
+
+impl Registry {
+    /// `settings` are valid.
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self {
+            settings: normalised(settings),
+            needs_calendar: false,
+            providers: HashMap::new(),
+            capabilities: HashMap::new(),
+            quotas: HashMap::new(),
+            estimators: HashMap::new(),
+        }
+    }
+
+    /// The record of a registered provider.
+    pub(crate) fn provider(&self, name: &str) -> Result<u32, Error> {
+        let known = self.providers.get(name).filter(|p| p.registered).map(|p| p.index);
+        known.ok_or_else(|| not_found(name, Error::UnknownProvider))
+    }
+
+    pub(crate) fn capability(&self, name: &str) -> Result<&Capability, Error> {
+        self.capabilities.get(name).ok_or_else(|| not_found(name, Error::UnknownCapability))
+    }
+
+    /// The registered providers with their names, in the order of their records.
+    pub(crate) fn registered(&self) -> Vec<(&str, u32)> {
+        let mut all: Vec<_> =
+            self.providers.iter().filter(|(_, p)| p.registered).map(|(name, p)| (&**name, p.index)).collect();
+        all.sort_by_key(|(_, index)| *index);
+        all
+    }
+
+    /// Applies a change, whole or not at all.
+    pub(crate) fn apply(&mut self, change: Change, state: &State, names: &Names, now: Now) -> Result<(), Error> {
+        change.validate(|name| self.provider(name).is_ok())?;
+        // The tables end far beyond what memory holds. All of the change is refused that might not fit.
+        let quotas: usize = change.providers.iter().map(|p| p.quotas.len()).sum();
+        if state.providers.len() + change.providers.len() > MAX_PROVIDERS || state.quotas.len() + quotas > MAX_QUOTAS {
+            return Err(Error::Capacity("providers or quotas"));
+        }
+        if let Some(settings) = change.settings {
+            self.settings = normalised(settings);
+        }
+        if change.replace {
+            let stays: HashSet<_> = change.providers.iter().map(|p| &*p.name).collect();
+            self.unregister(|name| !stays.contains(name));
+            self.capabilities.clear();
+        }
+        for provider in change.providers {
+            self.define(provider, state, names, now).ok_or(Error::Capacity("providers or quotas"))?;
+        }
+        for config in change.capabilities {
+            for candidate in &config.providers {
+                let key = (config.name.clone(), self.provider(&candidate.provider)?);
+                if let Entry::Vacant(free) = self.estimators.entry(key) {
+                    free.insert(state.estimators.append(1).ok_or(Error::Capacity("capabilities"))? as u32);
+                }
+            }
+            self.capabilities.insert(config.name.clone(), Capability { config, rows: Box::default() });
+        }
+        self.rebuild();
+        Ok(())
+    }
+
+    pub(crate) fn remove_provider(&mut self, name: &str) -> Result<(), Error> {
+        self.provider(name)?;
+        self.unregister(|other| other == name);
+        self.rebuild();
+        Ok(())
+    }
+
+    pub(crate) fn remove_capability(&mut self, name: &str) -> Result<(), Error> {
+        self.capabilities.remove(name).map(drop).ok_or_else(|| not_found(name, Error::UnknownCapability))
+    }
+
+    fn unregister(&mut self, goes: impl Fn(&str) -> bool) {
+        for (name, provider) in &mut self.providers {
+            provider.registered &= !goes(name);
+        }
+        for capability in self.capabilities.values_mut() {
+            capability.config.providers.retain(|candidate| !goes(&candidate.provider));
+        }
+    }
+
+    fn define(&mut self, config: ProviderConfig, state: &State, names: &Names, now: Now) -> Option<()> {
+        let index = match self.providers.get(&config.name) {
+            Some(known) => known.index,
+            None => {
+                let index = state.providers.append(1)?;
+                store(&names.providers, Some(&config.name))?;
+                index as u32
+            }
+        };
+        let implicit = implicit_quotas(&config.quotas);
+        let mut wanted = Vec::with_capacity(config.quotas.len() + implicit.len());
+        for (is_implicit, quota) in config.quotas.iter().map(|q| (false, q)).chain(implicit.iter().map(|q| (true, q))) {
+            let owner = quota.pool.is_none().then_some(index);
+            let key = (owner, quota.identity());
+            let record = match self.quotas.get(&key) {
+                Some(record) => *record,
+                None => {
+                    let record = state.quotas.append(1)?;
+                    store(&names.pools, quota.pool.as_deref())?;
+                    self.quotas.insert(key, record as u32);
+                    record as u32
+                }
+            };
+            let now = state.latest(index, record, now);
+            if !QuotaRef::define(state.quotas.get(record as usize)?, &state.marks, quota, now) {
+                return None;
+            }
+            self.needs_calendar |= quota.strategy() == Strategy::FixedWindow;
+            wanted.push(Wanted { quota: record, pooled: owner.is_none(), implicit: is_implicit });
+        }
+        if !state.define(index, config.cooldown_seconds, &wanted, now) {
+            return None;
+        }
+        let known = Known { index, registered: true, priority: config.priority, weight: config.weight };
+        self.providers.insert(config.name, known);
+        Some(())
+    }
+
+    /// Computes what routing needs from what is configured.
+    fn rebuild(&mut self) {
+        for (name, capability) in &mut self.capabilities {
+            let candidates = capability.config.providers.iter().filter_map(|c| {
+                let known = self.providers.get(&c.provider)?;
+                Some((known, c.priority.unwrap_or(known.priority)))
+            });
+            let highest = candidates.clone().map(|(_, priority)| priority).max().unwrap_or(0);
+            capability.rows = candidates
+                .map(|(known, priority)| Row {
+                    provider: known.index,
+                    priority: priority_component(priority, highest, known.weight),
+                    estimator: self.estimators.get(&(name.clone(), known.index)).copied().unwrap_or(u32::MAX),
+                })
+                .collect();
+        }
+    }
+}
+
+/// Unlimited quotas for what nobody configured, requests and concurrency, so that a limit that nobody knew of can be
+/// learned.
+fn implicit_quotas(configured: &[QuotaConfig]) -> Vec<QuotaConfig> {
+    [(Dimension::Requests, 60 * NS_PER_SEC), (Dimension::Concurrency, 0)]
+        .into_iter()
+        .filter(|(dimension, _)| configured.iter().all(|q| q.dimension != *dimension))
+        .map(|(dimension, window_ns)| QuotaConfig {
+            dimension,
+            limit: u64::MAX,
+            window_ns,
+            strategy: None,
+            burst: None,
+            phase_ns: None,
+            pool: None,
+        })
+        .collect()
+}
+
+const MAX_PROVIDERS: usize = 1 << 20;
+const MAX_QUOTAS: usize = 1 << 18;
+
+/// Why a name is not found: it may be one that nothing can have.
+fn not_found(name: &str, unknown: Error) -> Error {
+    validate_name(name).err().unwrap_or(unknown)
+}
+
+fn normalised(settings: Settings) -> Settings {
+    Settings { weights: settings.weights.normalised(), ..settings }
+}
