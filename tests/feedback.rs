@@ -1,0 +1,218 @@
+//! What responses teach: hidden limits, headers, waits, estimates.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod common;
+
+use common::{
+    MINUTE, SEC, UNIX_MS, acquire, concurrency, engine, provider, quota, report, reported_tokens, requests, serve,
+};
+use grate::Engine;
+use grate::config::{Dimension, Settings};
+use grate::engine::{Estimate, LimitSource, QuotaState, Report};
+use grate::feedback::{Outcome, headers};
+use grate::health::Circuit;
+use grate::usage::Reported;
+
+fn state<'a>(engine: &'a Engine, name: &str, dimension: Dimension) -> QuotaState<'a> {
+    let state = engine.provider_state(name).unwrap();
+    state.quotas.into_iter().find(|q| q.dimension == dimension).unwrap()
+}
+
+fn read(fields: &[(&str, &str)]) -> headers::Report {
+    headers::parse(fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())), UNIX_MS)
+}
+
+/// Requests one after the other, 100 ms apart, of which the provider admits `admitted` and refuses the rest.
+fn refuse_after(engine: &Engine, clock: &grate::clock::MockClock, admitted: u64, refused: u64) {
+    for i in 0..admitted + refused {
+        let lease = acquire(engine).lease.unwrap();
+        clock.advance_ns(SEC / 10);
+        let outcome = if i < admitted { Outcome::Success } else { Outcome::RateLimited };
+        engine.complete(lease, &report(outcome)).unwrap();
+    }
+}
+
+#[test]
+fn a_hidden_limit_is_learned_just_below_what_was_admitted() {
+    let (engine, clock) = engine(Settings::default());
+    serve(&engine, vec![provider("a", vec![requests(600, MINUTE)])]);
+    refuse_after(&engine, &clock, 200, 1);
+    let q = state(&engine, "a", Dimension::Requests);
+    assert_eq!((q.limit, q.limit_source), (600, LimitSource::Learned));
+    assert!((190..200).contains(&q.effective_limit), "{}", q.effective_limit);
+    assert_eq!(q.remaining, 0);
+    assert!(!acquire(&engine).available());
+}
+
+#[test]
+fn one_burst_of_refusals_is_one_lesson() {
+    let (engine, clock) =
+        engine(Settings { cooldown_trigger_count: 100, cooldown_threshold: 0.0, ..Settings::default() });
+    serve(&engine, vec![provider("a", vec![requests(600, MINUTE)])]);
+    refuse_after(&engine, &clock, 100, 0);
+    let burst: Vec<_> = (0..10).map(|_| acquire(&engine).lease.unwrap()).collect();
+    clock.advance_ns(SEC / 10);
+    engine.complete(burst[0], &report(Outcome::RateLimited)).unwrap();
+    let learned = state(&engine, "a", Dimension::Requests).effective_limit;
+    for lease in &burst[1..] {
+        engine.complete(*lease, &report(Outcome::RateLimited)).unwrap();
+    }
+    assert_eq!(state(&engine, "a", Dimension::Requests).effective_limit, learned);
+}
+
+#[test]
+fn little_evidence_teaches_nothing() {
+    let (engine, clock) = engine(Settings::default());
+    serve(&engine, vec![provider("a", vec![requests(600, MINUTE)])]);
+    refuse_after(&engine, &clock, 7, 1);
+    assert_eq!(state(&engine, "a", Dimension::Requests).effective_limit, 600);
+}
+
+#[test]
+fn a_learned_limit_rises_again_while_it_is_calm() {
+    let (engine, clock) = engine(Settings::default());
+    serve(&engine, vec![provider("a", vec![requests(600, MINUTE)])]);
+    refuse_after(&engine, &clock, 200, 1);
+    let learned = state(&engine, "a", Dimension::Requests).effective_limit;
+    let mut last = learned;
+    for _ in 0..100 {
+        clock.advance_ns(10 * MINUTE);
+        engine.complete(acquire(&engine).lease.unwrap(), &report(Outcome::Success)).unwrap();
+        let now = state(&engine, "a", Dimension::Requests).effective_limit;
+        assert!(now >= last && now - last <= 1 + last / 50, "{last} to {now}");
+        last = now;
+    }
+    assert_eq!(last, 600);
+    assert_eq!(state(&engine, "a", Dimension::Requests).limit_source, LimitSource::Configured);
+}
+
+#[test]
+fn a_limit_configured_anew_replaces_what_was_learned() {
+    let (engine, clock) = engine(Settings::default());
+    serve(&engine, vec![provider("a", vec![requests(600, MINUTE)])]);
+    refuse_after(&engine, &clock, 200, 1);
+    serve(&engine, vec![provider("a", vec![requests(600, MINUTE)])]);
+    assert_eq!(state(&engine, "a", Dimension::Requests).limit_source, LimitSource::Learned);
+    serve(&engine, vec![provider("a", vec![requests(500, MINUTE)])]);
+    assert_eq!(state(&engine, "a", Dimension::Requests).effective_limit, 500);
+}
+
+/// Nobody configured a limit on requests, and the provider has one.
+#[test]
+fn a_limit_that_nobody_configured_is_learned_and_reported() {
+    let (engine, clock) = engine(Settings::default());
+    serve(&engine, vec![provider("a", vec![])]);
+    assert!(engine.provider_state("a").unwrap().quotas.is_empty());
+    refuse_after(&engine, &clock, 100, 1);
+    let q = state(&engine, "a", Dimension::Requests);
+    assert_eq!((q.limit, q.limit_source), (u64::MAX, LimitSource::Learned));
+    assert!((90..100).contains(&q.effective_limit), "{}", q.effective_limit);
+}
+
+#[test]
+fn a_hidden_limit_on_concurrency_is_learned_as_such() {
+    let (engine, clock) = engine(Settings::default());
+    serve(&engine, vec![provider("a", vec![requests(6000, MINUTE), concurrency(20)])]);
+    // Five at a time go well, again and again; then a sixth is refused.
+    for _ in 0..20 {
+        let leases: Vec<_> = (0..5).map(|_| acquire(&engine).lease.unwrap()).collect();
+        clock.advance_ns(SEC);
+        leases.into_iter().for_each(|lease| engine.complete(lease, &report(Outcome::Success)).unwrap());
+    }
+    let leases: Vec<_> = (0..6).map(|_| acquire(&engine).lease.unwrap()).collect();
+    engine.complete(leases[5], &report(Outcome::RateLimited)).unwrap();
+    let q = state(&engine, "a", Dimension::Concurrency);
+    assert_eq!((q.limit, q.effective_limit, q.limit_source), (20, 5, LimitSource::Learned));
+    assert_eq!(state(&engine, "a", Dimension::Requests).limit_source, LimitSource::Configured);
+}
+
+#[test]
+fn headers_correct_the_books_both_ways() {
+    let (engine, clock) = engine(Settings::default());
+    serve(&engine, vec![provider("a", vec![requests(100, MINUTE)])]);
+    let told = |remaining: &str| {
+        let lease = acquire(&engine).lease.unwrap();
+        clock.advance_ns(SEC);
+        let told = [("x-ratelimit-limit-requests", "100"), ("x-ratelimit-remaining-requests", remaining)];
+        let headers = read(&told);
+        engine.complete(lease, &Report { headers: Some(&headers), ..report(Outcome::Success) }).unwrap();
+        engine.remaining("a", Dimension::Requests).unwrap()
+    };
+    assert_eq!(told("40"), 40);
+    assert_eq!(told("99"), 99);
+    assert_eq!(told("0"), 0);
+    assert!(!acquire(&engine).available());
+}
+
+#[test]
+fn a_limit_that_headers_tell_is_in_force() {
+    let (engine, _clock) = engine(Settings::default());
+    serve(&engine, vec![provider("a", vec![requests(100, MINUTE)])]);
+    let observe = |limit: &str| {
+        let headers = read(&[("x-ratelimit-limit-requests", limit)]);
+        engine.observe("a", &Report { headers: Some(&headers), ..report(Outcome::Success) }).unwrap();
+        let q = state(&engine, "a", Dimension::Requests);
+        (q.effective_limit, q.limit_source)
+    };
+    assert_eq!(observe("60"), (60, LimitSource::Told));
+    assert_eq!(observe("200"), (200, LimitSource::Told));
+    // A limit per day, by its size: not this quota's.
+    assert_eq!(observe("10000"), (200, LimitSource::Told));
+    assert_eq!(observe("100"), (100, LimitSource::Configured));
+}
+
+#[test]
+fn cached_and_absent_headers_change_nothing() {
+    let (engine, _clock) = engine(Settings::default());
+    serve(&engine, vec![provider("a", vec![requests(100, MINUTE)])]);
+    for fields in [&[("x-ratelimit-remaining-requests", "3"), ("age", "7")][..], &[]] {
+        let headers = read(fields);
+        engine.observe("a", &Report { headers: Some(&headers), ..report(Outcome::Success) }).unwrap();
+    }
+    assert_eq!(engine.remaining("a", Dimension::Requests).unwrap(), 98);
+}
+
+#[test]
+fn retry_after_in_headers_cools_down_for_so_long_but_not_for_years() {
+    let (engine, _clock) = engine(Settings::default());
+    serve(&engine, vec![provider("a", vec![])]);
+    for (value, secs, capped) in [("7", 7, 0), ("99999999", 86_400, 1)] {
+        let headers = read(&[("retry-after", value)]);
+        engine.observe("a", &Report { headers: Some(&headers), ..report(Outcome::RateLimited) }).unwrap();
+        assert_eq!(engine.provider_state("a").unwrap().cooldown_remaining_ns, secs * SEC);
+        assert_eq!(engine.metrics().counters.capped_waits, capped);
+    }
+}
+
+#[test]
+fn an_exhausted_quota_is_not_tried_again_soon() {
+    let (engine, clock) = engine(Settings::default());
+    serve(&engine, vec![provider("a", vec![])]);
+    engine.observe("a", &report(Outcome::QuotaExhausted)).unwrap();
+    clock.advance_ns(599 * SEC);
+    assert_eq!(engine.provider_state("a").unwrap().circuit, Circuit::Open);
+    let wait = Report { retry_after_ns: Some(5 * 3600 * SEC), ..report(Outcome::QuotaExhausted) };
+    engine.observe("a", &wait).unwrap();
+    assert_eq!(engine.provider_state("a").unwrap().cooldown_remaining_ns, 5 * 3600 * SEC);
+}
+
+#[test]
+fn estimates_are_learned_by_the_quantile_that_is_asked_for() {
+    for (quantile, expected) in [(0.0, 500..=700), (0.9, 850..=1100)] {
+        let (engine, clock) = engine(Settings { estimate_quantile: quantile, ..Settings::default() });
+        serve(&engine, vec![provider("a", vec![quota(Dimension::Tokens, 1_000_000, MINUTE)])]);
+        for i in 0..2000 {
+            let lease = acquire(&engine).lease.unwrap();
+            engine.complete(lease, &reported_tokens(Outcome::Success, 100 + i * 37 % 1000)).unwrap();
+            clock.advance_ns(SEC);
+        }
+        clock.advance_ns(10 * MINUTE);
+        acquire(&engine);
+        let reserved = state(&engine, "a", Dimension::Tokens).used;
+        assert!(expected.contains(&reserved), "{quantile}: {reserved}");
+        // A true zero reserves none.
+        let none = Estimate { usage: Reported { tokens: Some(0), ..Reported::default() }, ..Estimate::default() };
+        engine.acquire("api", &none, None).unwrap();
+        assert_eq!(state(&engine, "a", Dimension::Tokens).used, reserved);
+    }
+}
