@@ -1,0 +1,602 @@
+"""The engine and its decisions."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+from ctypes import addressof, byref, c_double, c_int32, c_uint64, c_void_p
+from types import TracebackType
+from typing import Any, Callable, Mapping, Optional, Sequence, Tuple, Type, Union
+
+from . import _native
+from ._clock import MockClock
+from ._errors import EngineClosed, InvalidArgument, InvalidConfig, NoAvailableProviders, StaleLease, error
+from ._marshal import (
+    REQUEST_SIZE,
+    WRONG,
+    Handle,
+    Headers,
+    Scratch,
+    encode,
+    fill_response,
+    header_array,
+    invalid,
+    known,
+    name_array,
+    names,
+    pack_request,
+    pool,
+    read_candidates,
+    unpack_decision,
+)
+from ._types import (
+    CIRCUITS,
+    DIMENSIONS,
+    HELD_BY,
+    STRATEGIES,
+    Breakdown,
+    Candidate,
+    Dimension,
+    HeldBy,
+    Metrics,
+    ProviderState,
+    QuotaState,
+    Status,
+)
+
+_lib = _native.lib
+_acquire = _lib.grate_engine_acquire
+_select = _lib.grate_engine_select
+_complete = _lib.grate_engine_complete
+_cancel = _lib.grate_engine_cancel
+_observe = _lib.grate_engine_observe
+
+_NEVER = _native.NEVER
+_NONE_AVAILABLE = _native.ERR_NO_PROVIDER_AVAILABLE
+_MAX_QUOTAS = 32  # of a provider
+
+
+class Decision:
+    """Where a request goes, and why.
+
+    As a context manager it gives its lease back on leaving the block, with or without an exception, unless it was
+    settled before. A request that was sent must be settled with `complete`: giving it back would uncount it.
+    """
+
+    __slots__ = ("provider", "lease", "_engine", "_raw", "_candidates", "_settled")
+
+    provider: str
+    """The chosen provider."""
+    lease: int
+    """What `complete` and `cancel` settle; 0 from `select`, which reserves nothing."""
+
+    def __init__(
+        self, engine: Engine, provider: str, raw: Tuple[Any, ...], candidates: Optional[Tuple[Candidate, ...]]
+    ) -> None:
+        self.provider = provider
+        self.lease = raw[2]
+        self._engine = engine
+        self._raw = raw
+        self._candidates = candidates
+        self._settled = False
+
+    @property
+    def score(self) -> float:
+        """Weighted sum of the breakdown, from 0 to 1."""
+        score: float = self._raw[4]
+        return score
+
+    @property
+    def breakdown(self) -> Breakdown:
+        """The components of the score."""
+        return Breakdown(*self._raw[5:9])
+
+    @property
+    def seconds_to_exhaustion(self) -> float:
+        """Until the first quota is spent if the present burn goes on; infinity if none will be."""
+        seconds: float = self._raw[9]
+        return seconds
+
+    @property
+    def held_by(self) -> Optional[HeldBy]:
+        """None, or, in the decision of `NoAvailableProviders`, what holds the provider."""
+        held_by: int = self._raw[1]
+        return HELD_BY[held_by]
+
+    @property
+    def retry_after_ns(self) -> Optional[int]:
+        """0, or nanoseconds until the provider can take this request; None if waiting does not help."""
+        wait: int = self._raw[10]
+        return None if wait == _NEVER else wait
+
+    @property
+    def held_dimension(self) -> Optional[Dimension]:
+        """The quota that holds the provider, if one does."""
+        dimension: int = self._raw[11]
+        return DIMENSIONS[dimension]
+
+    @property
+    def held_window_ns(self) -> int:
+        """The window of that quota, else 0."""
+        window: int = self._raw[13]
+        return window
+
+    @property
+    def candidates(self) -> Tuple[Candidate, ...]:
+        """All providers of the capability: those that can be chosen, best first, then those that are held, soonest
+        free first. Needs `explain=True`."""
+        if self._candidates is None:
+            raise RuntimeError("this decision was not explained: pass explain=True to select or acquire")
+        return self._candidates
+
+    @property
+    def alternatives(self) -> Tuple[Candidate, ...]:
+        """The other providers that could have been chosen, best first. Needs `explain=True`."""
+        return tuple(c for c in self.candidates if c.held_by is None)[1:]
+
+    @property
+    def held(self) -> Tuple[Candidate, ...]:
+        """The providers that could not be chosen, soonest free first. Needs `explain=True`."""
+        return tuple(c for c in self.candidates if c.held_by is not None)
+
+    def complete(
+        self,
+        status: Optional[Status] = None,
+        http_status: Optional[int] = None,
+        latency_ms: Optional[float] = None,
+        tokens: Optional[int] = None,
+        input_tokens: Optional[int] = None,
+        output_tokens: Optional[int] = None,
+        requests: Optional[int] = None,
+        bytes: Optional[int] = None,
+        cost_micro_usd: Optional[int] = None,
+        retry_after_ms: Optional[float] = None,
+        headers: Optional[Headers] = None,
+    ) -> None:
+        """Settles the lease of a request that was sent. See `Engine.complete`."""
+        self._engine.complete(
+            self,
+            status,
+            http_status,
+            latency_ms,
+            tokens,
+            input_tokens,
+            output_tokens,
+            requests,
+            bytes,
+            cost_micro_usd,
+            retry_after_ms,
+            headers,
+        )
+
+    def cancel(self) -> None:
+        """Gives the lease of a request back that was not sent."""
+        self._engine.cancel(self)
+
+    def __enter__(self) -> Decision:
+        return self
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        if self._settled or not self.lease:
+            return
+        try:
+            self._engine.cancel(self)
+        except (StaleLease, EngineClosed):
+            pass  # settled through its number, expired, or gone with the engine: nothing is left to give back
+
+    def __repr__(self) -> str:
+        return f"<grate.Decision provider={self.provider!r} score={self.score:.3f} lease={self.lease:#x}>"
+
+
+class Engine:
+    """Providers, capabilities, quotas, health and leases. All methods may be called on any thread at any time.
+
+    `config` is applied as by `configure`. `clock` is a `MockClock` for tests; None is the system's time.
+    """
+
+    __slots__ = ("_handle", "_clock", "__weakref__")
+
+    def __init__(
+        self, config: Union[Mapping[str, Any], str, bytes, None] = None, clock: Optional[MockClock] = None
+    ) -> None:
+        self._handle: Optional[Handle] = None
+        self._clock = clock
+        settings = _native.EngineConfig(ctypes.sizeof(_native.EngineConfig))
+        if clock is not None:
+            settings.clock = clock._pointer
+        pointer = c_void_p()
+        failed = _native.Error(ctypes.sizeof(_native.Error))
+        code = _lib.grate_engine_new(byref(settings), byref(pointer), byref(failed))
+        if code:
+            raise error(code, failed.message.decode("utf-8", "replace"))
+        self._handle = Handle(pointer)
+        if config is not None:
+            self.configure(config)
+
+    def close(self) -> None:
+        """Frees the engine, after calls that other threads have under way. Leases need not be settled before."""
+        self._handle = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._handle is None
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self.close()
+
+    # ---------------------------------------------------------------- configuration
+
+    def configure(self, config: Union[Mapping[str, Any], str, bytes]) -> None:
+        """Applies a configuration, whole or not at all: a dict in the JSON form, or a JSON document as text.
+
+        It registers or changes what it names and leaves the rest, or, with `"replace": True`, removes what it does not
+        name. Usage, health and leases are kept.
+        """
+        if isinstance(config, bytes):
+            document = config
+        elif isinstance(config, str):
+            document = config.encode()
+        else:
+            try:
+                document = json.dumps(config, allow_nan=False).encode()
+            except ValueError as failed:
+                raise InvalidConfig(str(failed)) from None
+        self._cold(_lib.grate_engine_configure_json, document, len(document))
+
+    def remove_provider(self, name: str) -> None:
+        """Removes a provider, also from every capability. Its leases can still be settled."""
+        self._cold(_lib.grate_engine_remove_provider, encode(name))
+
+    def remove_capability(self, name: str) -> None:
+        """Removes a capability; its providers and leases stay."""
+        self._cold(_lib.grate_engine_remove_capability, encode(name))
+
+    # ---------------------------------------------------------------- routing
+
+    def select(
+        self,
+        capability: str,
+        *,
+        tokens: Optional[int] = None,
+        input_tokens: Optional[int] = None,
+        output_tokens: Optional[int] = None,
+        bytes: Optional[int] = None,
+        cost_micro_usd: Optional[int] = None,
+        exclude: Optional[Sequence[str]] = None,
+        headroom: float = 0.0,
+        explain: bool = False,
+    ) -> Decision:
+        """Chooses a provider and changes nothing: a look, not a promise. Arguments and errors as for `acquire`."""
+        return self._route(
+            _select, capability, tokens, input_tokens, output_tokens, bytes, cost_micro_usd, exclude, headroom, explain
+        )
+
+    def acquire(
+        self,
+        capability: str,
+        *,
+        tokens: Optional[int] = None,
+        input_tokens: Optional[int] = None,
+        output_tokens: Optional[int] = None,
+        bytes: Optional[int] = None,
+        cost_micro_usd: Optional[int] = None,
+        exclude: Optional[Sequence[str]] = None,
+        headroom: float = 0.0,
+        explain: bool = False,
+    ) -> Decision:
+        """Chooses a provider and reserves one request, the estimated usage and a concurrency slot, all or nothing.
+
+        `exclude` names providers that must not be chosen, such as the one that just failed. `headroom` is the share of
+        every quota that must stay free: batch work with 0.3 leaves 30 %. `explain` also records the other providers.
+
+        Settle the decision with `complete` or `cancel`, or use it as a context manager. Raises `NoAvailableProviders`,
+        `UnknownCapability`, `InvalidArgument`, `CapacityExceeded`.
+        """
+        return self._route(
+            _acquire, capability, tokens, input_tokens, output_tokens, bytes, cost_micro_usd, exclude, headroom, explain
+        )
+
+    def _route(
+        self,
+        function: Callable[..., int],
+        capability: str,
+        tokens: Optional[int],
+        input_tokens: Optional[int],
+        output_tokens: Optional[int],
+        bytes_: Optional[int],
+        cost_micro_usd: Optional[int],
+        exclude: Optional[Sequence[str]],
+        headroom: float,
+        explain: bool,
+    ) -> Decision:
+        handle = self._handle
+        if handle is None:
+            raise EngineClosed("this engine is closed")
+        name = names.get(capability) or encode(capability)
+        excluded = name_array(exclude) if exclude else None
+        try:
+            s = pool.pop()
+        except IndexError:
+            s = Scratch()
+        try:
+            if input_tokens is output_tokens is bytes_ is cost_micro_usd is excluded is None and headroom == 0:
+                s.request_words[1] = 0 if tokens is None else tokens or _native.ZERO
+                request = s.request_ref
+            else:
+                pack_request(
+                    s.full_request,
+                    0,
+                    REQUEST_SIZE,
+                    0,
+                    0 if tokens is None else tokens or _native.ZERO,
+                    0 if input_tokens is None else input_tokens or _native.ZERO,
+                    0 if output_tokens is None else output_tokens or _native.ZERO,
+                    0 if bytes_ is None else bytes_ or _native.ZERO,
+                    0 if cost_micro_usd is None else cost_micro_usd or _native.ZERO,
+                    headroom,
+                    0 if excluded is None else addressof(excluded),
+                    0 if excluded is None else len(excluded),
+                )
+                request = s.full_request_ref
+        except WRONG as wrong:
+            raise invalid(wrong) from None
+        if explain:
+            decision = s.explaining()
+            code = function(handle.pointer, name, request, s.explained_ref, s.error_ref)
+        else:
+            decision = s.decision
+            code = function(handle.pointer, name, request, s.decision_ref, s.error_ref)
+        if code and code != _NONE_AVAILABLE:
+            failed = s.failure(code)
+            pool.append(s)
+            raise failed
+        raw = unpack_decision(decision)
+        candidates = read_candidates(handle, s, raw[16]) if explain else None
+        pool.append(s)
+        provider = handle.providers.get(raw[3])
+        if provider is None:
+            provider = handle.provider(raw[3])
+        if code:
+            raise NoAvailableProviders(Decision(self, provider, raw, candidates))
+        return Decision(self, provider, raw, candidates)
+
+    def complete(
+        self,
+        lease: Union[Decision, int],
+        status: Optional[Status] = None,
+        http_status: Optional[int] = None,
+        latency_ms: Optional[float] = None,
+        tokens: Optional[int] = None,
+        input_tokens: Optional[int] = None,
+        output_tokens: Optional[int] = None,
+        requests: Optional[int] = None,
+        bytes: Optional[int] = None,
+        cost_micro_usd: Optional[int] = None,
+        retry_after_ms: Optional[float] = None,
+        headers: Optional[Headers] = None,
+    ) -> None:
+        """Settles the lease of a request that was sent: frees its slot, corrects the estimate to the actual usage, and
+        learns from the outcome.
+
+        `status` is one of `Status`. Without it the library tells from `http_status`; without both it is a success.
+        Usage that is not given is as estimated (none, of a request that was refused); 0 is a true zero.
+        `latency_ms` that is not given is the time since `acquire`. `headers` are those of the response, as a mapping
+        or as pairs, str or bytes. Raises `StaleLease`, `InvalidArgument`.
+        """
+        handle = self._handle
+        if handle is None:
+            raise EngineClosed("this engine is closed")
+        number = self._lease(lease) if isinstance(lease, Decision) else lease
+        fields = header_array(headers) if headers else None
+        try:
+            s = pool.pop()
+        except IndexError:
+            s = Scratch()
+        try:
+            s.lease_words[0] = number
+            fill_response(
+                s,
+                status,
+                http_status,
+                latency_ms,
+                tokens,
+                input_tokens,
+                output_tokens,
+                requests,
+                bytes,
+                cost_micro_usd,
+                retry_after_ms,
+                fields,
+            )
+        except WRONG as wrong:
+            raise invalid(wrong) from None
+        code = _complete(handle.pointer, s.lease, s.response_ref, s.error_ref)
+        if code:
+            failed = s.failure(code)
+            pool.append(s)
+            raise failed
+        pool.append(s)
+        if isinstance(lease, Decision):
+            lease._settled = True
+
+    def cancel(self, lease: Union[Decision, int]) -> None:
+        """Gives the lease of a request back that was not sent, with all it reserved. Raises `StaleLease`."""
+        handle = self._handle
+        if handle is None:
+            raise EngineClosed("this engine is closed")
+        number = self._lease(lease) if isinstance(lease, Decision) else lease
+        try:
+            s = pool.pop()
+        except IndexError:
+            s = Scratch()
+        try:
+            s.lease_words[0] = number
+        except WRONG as wrong:
+            raise invalid(wrong) from None
+        code = _cancel(handle.pointer, s.lease, s.error_ref)
+        if code:
+            failed = s.failure(code)
+            pool.append(s)
+            raise failed
+        pool.append(s)
+        if isinstance(lease, Decision):
+            lease._settled = True
+
+    def observe(
+        self,
+        provider: str,
+        status: Optional[Status] = None,
+        http_status: Optional[int] = None,
+        latency_ms: Optional[float] = None,
+        tokens: Optional[int] = None,
+        input_tokens: Optional[int] = None,
+        output_tokens: Optional[int] = None,
+        requests: Optional[int] = None,
+        bytes: Optional[int] = None,
+        cost_micro_usd: Optional[int] = None,
+        retry_after_ms: Optional[float] = None,
+        headers: Optional[Headers] = None,
+    ) -> None:
+        """Reports a request that was sent without a lease. Arguments as for `complete`. Raises `UnknownProvider`,
+        `InvalidArgument`."""
+        handle = self._handle
+        if handle is None:
+            raise EngineClosed("this engine is closed")
+        name = names.get(provider) or encode(provider)
+        fields = header_array(headers) if headers else None
+        try:
+            s = pool.pop()
+        except IndexError:
+            s = Scratch()
+        try:
+            fill_response(
+                s,
+                status,
+                http_status,
+                latency_ms,
+                tokens,
+                input_tokens,
+                output_tokens,
+                requests,
+                bytes,
+                cost_micro_usd,
+                retry_after_ms,
+                fields,
+            )
+        except WRONG as wrong:
+            raise invalid(wrong) from None
+        code = _observe(handle.pointer, name, s.response_ref, s.error_ref)
+        if code:
+            failed = s.failure(code)
+            pool.append(s)
+            raise failed
+        pool.append(s)
+
+    def _lease(self, decision: Decision) -> int:
+        # Lease numbers of two engines look alike: here the mistake can still be seen.
+        if decision._engine is not self:
+            raise InvalidArgument("this decision was made by another engine")
+        return decision.lease
+
+    # ---------------------------------------------------------------- inspection
+
+    def provider_health(self, provider: str) -> float:
+        """Health now, from 0 to 1."""
+        out = c_double()
+        self._cold(_lib.grate_engine_provider_health, encode(provider), byref(out))
+        return out.value
+
+    def provider_in_cooldown(self, provider: str) -> bool:
+        """Whether it is cooling down now."""
+        out = c_int32()
+        self._cold(_lib.grate_engine_provider_in_cooldown, encode(provider), byref(out))
+        return bool(out.value)
+
+    def remaining_quota(self, provider: str, dimension: Dimension) -> Optional[int]:
+        """How many units may be reserved now: the least over its quotas of that dimension, None if it has none."""
+        if dimension not in DIMENSIONS or dimension is None:
+            raise InvalidArgument(f"unknown dimension {dimension!r}, expected one of {', '.join(known(DIMENSIONS))}")
+        out = c_uint64()
+        code = DIMENSIONS.index(dimension)
+        self._cold(_lib.grate_engine_remaining_quota, encode(provider), code, byref(out))
+        return None if out.value == _native.UNLIMITED else out.value
+
+    def provider_state(self, provider: str) -> ProviderState:
+        """All that is known of a provider and of its quotas."""
+        quotas = (_native.QuotaState * _MAX_QUOTAS)()
+        quotas[0].struct_size = ctypes.sizeof(_native.QuotaState)
+        out = _native.ProviderState(ctypes.sizeof(_native.ProviderState), quotas=quotas, quotas_capacity=_MAX_QUOTAS)
+        handle = self._cold(_lib.grate_engine_provider_state, encode(provider), byref(out))
+        rows = tuple(_quota_state(row) for row in quotas[: out.quotas_len])
+        del handle  # not earlier: the names of the pools live as long
+        return ProviderState(
+            circuit=CIRCUITS[out.circuit], quotas=rows, **{field: getattr(out, field) for field in _PROVIDER_FIELDS}
+        )
+
+    def metrics(self) -> Metrics:
+        """The engine's counters."""
+        out = _native.Metrics(ctypes.sizeof(_native.Metrics))
+        self._cold(_lib.grate_engine_metrics, byref(out))
+        return Metrics(**{field: getattr(out, field) for field in Metrics.__dataclass_fields__})
+
+    def prometheus(self) -> str:
+        """All metrics in the Prometheus text format, engine-wide and per provider."""
+        handle = self._handle
+        if handle is None:
+            raise EngineClosed("this engine is closed")
+        length, failed = c_uint64(8192), _native.Error(ctypes.sizeof(_native.Error))
+        while True:
+            buffer = ctypes.create_string_buffer(length.value + 1)
+            code = _lib.grate_engine_prometheus(handle.pointer, buffer, len(buffer), byref(length), byref(failed))
+            if code == _native.OK:
+                return buffer.raw[: length.value].decode()
+            if code != _native.ERR_BUFFER_TOO_SMALL:
+                raise error(code, failed.message.decode("utf-8", "replace"))
+
+    def _cold(self, function: Callable[..., int], *arguments: Any) -> Handle:
+        """A call that need not be fast."""
+        handle = self._handle
+        if handle is None:
+            raise EngineClosed("this engine is closed")
+        failed = _native.Error(ctypes.sizeof(_native.Error))
+        code = function(handle.pointer, *arguments, byref(failed))
+        if code:
+            raise error(code, failed.message.decode("utf-8", "replace"))
+        return handle
+
+
+_PROVIDER_FIELDS = tuple(f for f in ProviderState.__dataclass_fields__ if f not in ("circuit", "quotas"))
+
+
+def _quota_state(row: _native.QuotaState) -> QuotaState:
+    dimension = DIMENSIONS[row.dimension]
+    assert dimension is not None
+    return QuotaState(
+        dimension=dimension,
+        strategy=STRATEGIES[row.strategy],
+        limit=row.limit,
+        window_ns=row.window_ns,
+        used=row.used,
+        remaining=row.remaining,
+        predicted_share=row.predicted_share,
+        burn_per_sec=row.burn_per_sec,
+        seconds_to_exhaustion=row.seconds_to_exhaustion,
+        pool=None if row.pool is None else row.pool.decode(),
+        effective_limit=row.effective_limit,
+        limit_source=("configured", "learned", "told")[row.limit_source],
+        margin=row.margin,
+    )
+
+
+def library_version() -> str:
+    """Version of the library that is loaded."""
+    text: bytes = _lib.grate_version_string()
+    return text.decode()
