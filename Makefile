@@ -1,0 +1,68 @@
+# Targets: all demo demo-http test bench sim fmt lint header install uninstall clean.   make help tells what each does.
+
+CARGO ?= cargo
+CC ?= cc
+CFLAGS ?= -O2
+PREFIX ?= /usr/local
+DESTDIR ?=
+# Where cargo builds; absolute, because programs find the library there at run time.
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+LIB := $(TARGET)/release
+BIN := $(TARGET)/c
+
+WARN := -std=c99 -Wall -Wextra -Wpedantic -Werror
+LINK := -L$(LIB) -lgrate -Wl,-rpath,$(LIB)
+
+.PHONY: all demo demo-http test bench sim fmt lint header install uninstall clean help
+
+all: ## build libgrate.so and libgrate.a
+	@# Not `cargo build`: beside an rlib, which only tests need, cargo leaves link-time optimisation out.
+	$(CARGO) rustc --release --lib --crate-type cdylib,staticlib
+	@# Programs ask for the SONAME, which cargo knows nothing of.
+	@test ! -f $(LIB)/libgrate.so || ln -sf libgrate.so $(LIB)/libgrate.so.0
+
+demo: all ## tell the story of the library on a mock clock
+	@mkdir -p $(BIN)
+	$(CC) $(CFLAGS) $(WARN) -Iinclude examples-c/quickstart.c -o $(BIN)/quickstart $(LINK)
+	@echo
+	@$(BIN)/quickstart
+
+demo-http: all ## the same load on real HTTP upstreams, with plain failover and with libgrate (needs nginx and libcurl)
+	@scripts/demo-http.sh --check
+	@mkdir -p $(BIN)
+	$(CC) $(CFLAGS) $(WARN) -Iinclude $$(curl-config --cflags) examples-c/http/demo_http.c -o $(BIN)/demo_http $(LINK) $$(curl-config --libs) -lm
+	scripts/demo-http.sh $(BIN)/demo_http
+
+test: all ## all tests that the installed tools allow; STRICT=1 makes a skipped test a failure
+	@CARGO="$(CARGO)" CC="$(CC)" TARGET="$(TARGET)" STRICT="$(STRICT)" scripts/test.sh
+
+# Both have a target directory of their own: another crate there asks for other features of shared dependencies, and cargo
+# would build the library anew, without link-time optimisation.
+bench: all ## time the hot calls beside the crate grate-limiter (QUICK=1: in a few seconds)
+	$(CARGO) run --release -q -p bench --target-dir $(TARGET)/bench -- $(if $(QUICK),--quick) $(LIB)/libgrate.so
+
+sim: ## simulate routers on a mock clock, libgrate among them: tables, and charts into docs/sim (SIM="--seed 2")
+	$(CARGO) run --release -q -p sim --target-dir $(TARGET)/sim -- $(SIM)
+
+fmt: ## format the sources
+	$(CARGO) fmt --all
+
+lint: ## formatting, clippy and rustdoc, warnings denied
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --lib --document-private-items
+
+header: ## write include/grate.h from the sources
+	$(CARGO) run -q -p header -- include/grate.h
+
+install: all ## install library, headers, pkg-config and CMake files below DESTDIR and PREFIX
+	PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" scripts/install.sh install $(LIB)
+
+uninstall: ## remove what install installed
+	PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" scripts/install.sh uninstall $(LIB)
+
+clean: ## remove all that was built
+	$(CARGO) clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
