@@ -378,13 +378,13 @@ private:
     const char *names_[capacity]; // the first len_ are set
 };
 
-/// What a request will use and demands; see grate_request. 0: unknown.
+/// What a request will use and demands; see grate_request. Estimates that are not given are learned.
 struct Request {
-    std::uint64_t tokens = 0; ///< 0: input_tokens + output_tokens
-    std::uint64_t input_tokens = 0;
-    std::uint64_t output_tokens = 0;
-    std::uint64_t bytes = 0;
-    std::uint64_t cost_micro_usd = 0;
+    std::optional<std::uint64_t> tokens{}; ///< Not given, but one of the next two: their sum.
+    std::optional<std::uint64_t> input_tokens{};
+    std::optional<std::uint64_t> output_tokens{};
+    std::optional<std::uint64_t> bytes{};
+    std::optional<std::uint64_t> cost_micro_usd{};
     double headroom = 0; ///< Share of every quota that must stay free.
     Exclude exclude{};
 };
@@ -955,11 +955,11 @@ private:
     Status route(Route call, cstring_ref capability, const Request &request, grate_decision &out,
                  Candidates *candidates) const noexcept {
         auto raw = detail::init<grate_request>();
-        raw.tokens = request.tokens;
-        raw.input_tokens = request.input_tokens;
-        raw.output_tokens = request.output_tokens;
-        raw.bytes = request.bytes;
-        raw.cost_micro_usd = request.cost_micro_usd;
+        raw.tokens = detail::or_zero(request.tokens);
+        raw.input_tokens = detail::or_zero(request.input_tokens);
+        raw.output_tokens = detail::or_zero(request.output_tokens);
+        raw.bytes = detail::or_zero(request.bytes);
+        raw.cost_micro_usd = detail::or_zero(request.cost_micro_usd);
         raw.headroom = request.headroom;
         raw.exclude = request.exclude.data();
         raw.exclude_len = request.exclude.size();

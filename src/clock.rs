@@ -23,6 +23,8 @@ pub struct Now {
 }
 
 impl Now {
+    /// The time at which an engine is made: more than the longest window after 0, so that a moment a window ago can be told.
+    pub const FIRST_MONO: u64 = 1 << 55;
     /// The end of time, 146 years after the engine was made: it stands still there, so that no sum of times overflows.
     pub const LAST_MONO: u64 = 1 << 62;
 }

@@ -315,7 +315,8 @@ impl Engine {
 
     fn now(&self, with_calendar: bool) -> Now {
         let unix = if with_calendar { self.clock.unix_ns() } else { 0 };
-        let mono = self.clock.monotonic_ns().saturating_sub(self.start_ns).min(Now::LAST_MONO);
+        let since_start = self.clock.monotonic_ns().saturating_sub(self.start_ns);
+        let mono = since_start.saturating_add(Now::FIRST_MONO).min(Now::LAST_MONO);
         Now { mono, unix }
     }
 
@@ -410,7 +411,8 @@ impl Locked<'_> {
         let refused = report.outcome == Outcome::RateLimited;
         let explained = report.headers.is_some_and(|headers| self.observe_headers(headers, request, refused));
         let told = report.headers.and_then(|headers| headers.retry_after_ms).map(|ms| ms.saturating_mul(1_000_000));
-        let retry_after_ns = report.retry_after_ns.or(told).map(|wait| self.believed(wait, settings));
+        let wait = report.retry_after_ns.or(told).filter(|_| report.outcome.is_failure());
+        let retry_after_ns = wait.map(|wait| self.believed(wait, settings));
         let seen =
             Observed { outcome: report.outcome, sent: request.granted, now: self.now.mono, latency_ns, retry_after_ns };
         self.observe_outcome(seen, settings);

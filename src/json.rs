@@ -1,7 +1,11 @@
 //! The JSON form of a configuration. Unknown fields are errors, so that a misspelt one is not a silent default.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
 use crate::config::{
     Candidate, CapabilityConfig, Change, Dimension, NS_PER_SEC, ProviderConfig, QuotaConfig, Settings, Strategy,
@@ -11,14 +15,37 @@ use crate::error::Error;
 
 const NS_PER_MS: u64 = 1_000_000;
 
+/// A struct written as a JSON object: serde would also take an array of its fields' values in order.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(fields)).map(Object)
+            }
+        }
+
+        from.deserialize_map(Fields(PhantomData))
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
-    engine: Option<EngineSection>,
+    engine: Option<Object<EngineSection>>,
     #[serde(default)]
-    providers: Vec<ProviderEntry>,
+    providers: Vec<Object<ProviderEntry>>,
     #[serde(default)]
-    capabilities: Vec<CapabilityEntry>,
+    capabilities: Vec<Object<CapabilityEntry>>,
     #[serde(default)]
     replace: bool,
 }
@@ -27,7 +54,7 @@ struct Document {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct EngineSection {
-    weights: Option<WeightsEntry>,
+    weights: Option<Object<WeightsEntry>>,
     min_health_for_selection: Option<f64>,
     ewma_alpha: Option<f64>,
     recovery_half_life_secs: Option<f64>,
@@ -63,7 +90,7 @@ struct ProviderEntry {
     weight: Option<f64>,
     cooldown_seconds: Option<f64>,
     #[serde(default)]
-    quotas: Vec<QuotaEntry>,
+    quotas: Vec<Object<QuotaEntry>>,
 }
 
 #[derive(Deserialize)]
@@ -87,7 +114,7 @@ struct QuotaEntry {
 struct CapabilityEntry {
     name: Box<str>,
     #[serde(default)]
-    providers: Vec<CandidateEntry>,
+    providers: Vec<Object<CandidateEntry>>,
 }
 
 #[derive(Deserialize)]
@@ -130,11 +157,12 @@ impl Change {
     /// # Errors
     /// [`Error::InvalidJson`] with line and column, [`Error::InvalidConfig`].
     pub fn from_json(text: &[u8]) -> Result<Self, Error> {
-        let document: Document = serde_json::from_slice(text).map_err(|e| Error::InvalidJson(e.to_string()))?;
+        let Object(document): Object<Document> =
+            serde_json::from_slice(text).map_err(|e| Error::InvalidJson(e.to_string()))?;
         Ok(Self {
-            settings: document.engine.map(EngineSection::settings),
-            providers: document.providers.into_iter().map(ProviderEntry::config).collect::<Result<_, _>>()?,
-            capabilities: document.capabilities.into_iter().map(CapabilityEntry::config).collect(),
+            settings: document.engine.map(|engine| engine.0.settings()),
+            providers: document.providers.into_iter().map(|provider| provider.0.config()).collect::<Result<_, _>>()?,
+            capabilities: document.capabilities.into_iter().map(|capability| capability.0.config()).collect(),
             replace: document.replace,
         })
     }
@@ -145,7 +173,7 @@ impl EngineSection {
         let default = Settings::default();
         let ms = |value: Option<u64>, default: u64| value.map_or(default, |ms| ms.saturating_mul(NS_PER_MS));
         Settings {
-            weights: self.weights.map_or(default.weights, |w| Weights {
+            weights: self.weights.map_or(default.weights, |Object(w)| Weights {
                 quota: w.quota,
                 health: w.health,
                 priority: w.priority,
@@ -172,7 +200,7 @@ impl ProviderEntry {
         let quotas = self
             .quotas
             .into_iter()
-            .map(|q| q.config().map_err(|why| Error::InvalidConfig(format!("provider '{name}': {why}"))));
+            .map(|Object(q)| q.config().map_err(|why| Error::InvalidConfig(format!("provider '{name}': {why}"))));
         Ok(ProviderConfig {
             priority: self.priority,
             weight: self.weight.unwrap_or(1.0),
@@ -206,8 +234,11 @@ impl QuotaEntry {
 
 impl CapabilityEntry {
     fn config(self) -> CapabilityConfig {
-        let providers =
-            self.providers.into_iter().map(|c| Candidate { provider: c.provider, priority: c.priority }).collect();
+        let providers = self
+            .providers
+            .into_iter()
+            .map(|Object(c)| Candidate { provider: c.provider, priority: c.priority })
+            .collect();
         CapabilityConfig { name: self.name, providers }
     }
 }

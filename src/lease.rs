@@ -10,7 +10,6 @@ pub struct LeaseId(u64);
 const INDEX_BITS: u32 = 24;
 const GENERATION_BITS: u32 = 39;
 const GENERATION_MASK: u64 = (1 << GENERATION_BITS) - 1;
-const _: () = assert!(Table::<Lease>::MAX < 1 << INDEX_BITS);
 
 impl LeaseId {
     fn new(index: usize, generation: u64) -> Self {
@@ -104,7 +103,7 @@ impl LeaseList {
     pub(crate) fn add(&self, table: &Table<Lease>, provider: u32, seed: u64, grant: &Grant) -> Option<LeaseId> {
         let index = match self.free.get() {
             0 => {
-                let index = table.append(1)?;
+                let index = table.append(1).filter(|index| index >> INDEX_BITS == 0)?;
                 let slot = table.get(index)?;
                 slot.provider.set(u64::from(provider));
                 slot.generation.set(seed.max(1));

@@ -485,22 +485,24 @@ impl<'a> Locked<'a> {
         for told in headers.quotas().iter().filter(|_| !headers.cached) {
             let window_ns = told.window_ms.map(ms_to_ns);
             let mut meant = self.quotas().filter(|(_, q)| {
-                q.dimension() == told.dimension
-                    && q.strategy() != Strategy::Concurrency
-                    && q.is_meant(told.limit, window_ns)
+                q.dimension() == told.dimension && q.strategy() != Strategy::Concurrency && q.is_meant(window_ns)
             });
             // Which of several it speaks of, only an equal limit can tell.
             let only = meant.next().filter(|_| meant.next().is_none());
             let exact = || {
                 self.quotas().find(|(_, q)| {
-                    q.dimension() == told.dimension
-                        && Some(q.configured_limit()) == told.limit
-                        && q.is_meant(told.limit, window_ns)
+                    q.dimension() == told.dimension && Some(q.configured_limit()) == told.limit && q.is_meant(window_ns)
                 })
             };
             let Some((_, q)) = exact().or(only) else { continue };
             let (limit, remaining, reset_ns) = (told.limit, told.remaining, told.reset_in_ms.map(ms_to_ns));
             let own = request.usage.of(q.dimension());
+            if !limit.is_none_or(|limit| q.is_plausible(limit, window_ns)) {
+                // Another's limit, or one of which this quota is a share: but what is spent is spent.
+                q.close(self.now, remaining.unwrap_or(u64::MAX), reset_ns);
+                explained |= remaining == Some(0);
+                continue;
+            }
             q.correct(self.now, &Told { limit, remaining, reset_ns, sent_at: request.at, own });
             // The headers may be from a moment later, in which a little has come back.
             if refused && remaining.is_some_and(|left| left <= own.max(q.limit() / NEARLY_SPENT)) {

@@ -123,10 +123,10 @@ impl Registry {
     /// Applies a change, whole or not at all.
     pub(crate) fn apply(&mut self, change: Change, state: &State, names: &Names, now: Now) -> Result<(), Error> {
         change.validate(|name| self.provider(name).is_ok())?;
-        // The tables end far beyond what memory holds. All of the change is refused that might not fit.
-        let quotas: usize = change.providers.iter().map(|p| p.quotas.len()).sum();
+        // Far beyond what is useful, and far below where the tables end: all of the change is refused that might not fit.
+        let quotas: usize = change.providers.iter().map(|p| p.quotas.len() + IMPLICIT_QUOTAS).sum();
         if state.providers.len() + change.providers.len() > MAX_PROVIDERS || state.quotas.len() + quotas > MAX_QUOTAS {
-            return Err(Error::Capacity("providers or quotas"));
+            return Err(Error::Capacity("providers or quotas, removed ones included"));
         }
         if let Some(settings) = change.settings {
             self.settings = normalised(settings);
@@ -137,7 +137,8 @@ impl Registry {
             self.capabilities.clear();
         }
         for provider in change.providers {
-            self.define(provider, state, names, now).ok_or(Error::Capacity("providers or quotas"))?;
+            self.define(provider, state, names, now)
+                .ok_or(Error::Capacity("providers or quotas, removed ones included"))?;
         }
         for config in change.capabilities {
             for candidate in &config.providers {
@@ -247,8 +248,10 @@ fn implicit_quotas(configured: &[QuotaConfig]) -> Vec<QuotaConfig> {
         .collect()
 }
 
+/// Most implicit quotas of a provider.
+const IMPLICIT_QUOTAS: usize = 2;
 const MAX_PROVIDERS: usize = 1 << 20;
-const MAX_QUOTAS: usize = 1 << 18;
+const MAX_QUOTAS: usize = 1 << 22;
 
 /// Why a name is not found: it may be one that nothing can have.
 fn not_found(name: &str, unknown: Error) -> Error {

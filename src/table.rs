@@ -68,7 +68,7 @@ impl FloatCell {
 
 /// Records in the first chunk; each further chunk is as large as all before it.
 const FIRST: usize = 64;
-const CHUNKS: usize = 18;
+const CHUNKS: usize = 24;
 
 /// A table of records that grows by chunks.
 pub(crate) struct Table<T> {
@@ -88,7 +88,7 @@ fn start(chunk: usize) -> usize {
 }
 
 impl<T: Default> Table<T> {
-    /// Most records of a table: about 16.7 million.
+    /// Most records of a table: about a thousand million.
     pub(crate) const MAX: usize = FIRST * ((1 << CHUNKS) - 1);
 
     pub(crate) fn new() -> Self {

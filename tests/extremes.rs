@@ -719,3 +719,12 @@ fn estimates_are_learned_per_capability() {
     let granted = (0..1000).filter(|_| engine.acquire("api", &failover, None).unwrap().available()).count();
     assert!(granted <= 12, "{granted} requests of about 1000 tokens at once, the limit is 10000");
 }
+
+/// Arrays of values in the order of the fields are not what the format says.
+#[test]
+fn json_objects_are_objects() {
+    for text in ["[null, [], [], true]", r#"{"providers": [["a", 3, 1, 30, []]]}"#, r#"{"engine": []}"#] {
+        let error = Change::from_json(text.as_bytes()).unwrap_err();
+        assert!(error.to_string().contains("expected an object"), "{error}");
+    }
+}

@@ -216,3 +216,50 @@ fn estimates_are_learned_by_the_quantile_that_is_asked_for() {
         assert_eq!(state(&engine, "a", Dimension::Tokens).used, reserved);
     }
 }
+
+/// What others spent is back at the reset that headers tell, and not a window later.
+#[test]
+fn a_spent_quota_is_closed_until_its_reset() {
+    for (window, reset, secs) in [(MINUTE, "20s", 20), (1440 * MINUTE, "1h0m0s", 3600), (MINUTE, "10m0s", 600)] {
+        let (engine, clock) = engine(Settings::default());
+        serve(&engine, vec![provider("a", vec![requests(100, window)])]);
+        let lease = acquire(&engine).lease.unwrap();
+        let headers = read(&[
+            ("x-ratelimit-limit-requests", "100"),
+            ("x-ratelimit-remaining-requests", "0"),
+            ("x-ratelimit-reset-requests", reset),
+        ]);
+        engine.complete(lease, &Report { headers: Some(&headers), ..report(Outcome::Success) }).unwrap();
+        assert_eq!(acquire(&engine).best.unwrap().retry_after_ns, secs * SEC, "{reset}");
+        clock.advance_ns(secs * SEC);
+        assert!(acquire(&engine).available(), "{reset}");
+    }
+}
+
+/// A share of a key's limit is configured: the key's own is not taken over, but when it is spent nothing is sent.
+#[test]
+fn a_spent_key_closes_a_small_share_of_it() {
+    let (engine, _clock) = engine(Settings::default());
+    serve(&engine, vec![provider("a", vec![requests(10, MINUTE)])]);
+    let headers = read(&[
+        ("x-ratelimit-limit-requests", "1000"),
+        ("x-ratelimit-remaining-requests", "0"),
+        ("x-ratelimit-reset-requests", "20s"),
+    ]);
+    engine.observe("a", &Report { headers: Some(&headers), ..report(Outcome::RateLimited) }).unwrap();
+    assert_eq!(state(&engine, "a", Dimension::Requests).effective_limit, 10);
+    assert_eq!(acquire(&engine).best.unwrap().retry_after_ns, 20 * SEC);
+}
+
+/// One reading of others' use does not throttle a provider that is idle since.
+#[test]
+fn old_news_are_forgotten() {
+    let (engine, clock) = engine(Settings::default());
+    serve(&engine, vec![provider("a", vec![requests(100, MINUTE)])]);
+    let headers = read(&[("x-ratelimit-limit-requests", "100"), ("x-ratelimit-remaining-requests", "50")]);
+    engine.observe("a", &Report { headers: Some(&headers), ..report(Outcome::Success) }).unwrap();
+    clock.advance_ns(30 * SEC);
+    assert!(engine.remaining("a", Dimension::Requests).unwrap() < 10);
+    clock.advance_ns(31 * SEC);
+    assert_eq!(engine.remaining("a", Dimension::Requests).unwrap(), 100);
+}

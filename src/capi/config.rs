@@ -33,7 +33,8 @@ pub const GRATE_DIMENSION_COST_MICRO_USD: i32 = 7;
 pub const GRATE_STRATEGY_ROLLING: i32 = 1;
 /// Quota strategy: a bucket of `burst` units that refills continuously at `limit` per `window_ns`.
 pub const GRATE_STRATEGY_TOKEN_BUCKET: i32 = 2;
-/// Quota strategy: calendar windows, which start at multiples of `window_ns` since the Unix epoch plus `phase_ns`.
+/// Quota strategy: calendar windows, which start at multiples of `window_ns` since the Unix epoch plus `phase_ns`. The wall
+/// clock is read when a window begins; a step of it moves the next boundary only. A reset in response headers ends one.
 pub const GRATE_STRATEGY_FIXED_WINDOW: i32 = 3;
 /// Quota strategy: leases in flight. What the dimension concurrency always uses.
 pub const GRATE_STRATEGY_CONCURRENCY: i32 = 4;
@@ -239,7 +240,8 @@ unsafe fn quota(c: &grate_quota_config) -> Result<QuotaConfig, Failure> {
 
 /// Registers a provider, or changes one: usage, health and leases are kept, and a changed limit applies to what is
 /// already counted. Everything is copied. Nothing changes on failure: `GRATE_ERR_NULL_POINTER`,
-/// `GRATE_ERR_STRUCT_SIZE`, `GRATE_ERR_INVALID_NAME`, `GRATE_ERR_INVALID_ARGUMENT`, `GRATE_ERR_INVALID_CONFIG`.
+/// `GRATE_ERR_STRUCT_SIZE`, `GRATE_ERR_INVALID_NAME`, `GRATE_ERR_INVALID_ARGUMENT`, `GRATE_ERR_INVALID_CONFIG`,
+/// `GRATE_ERR_CAPACITY`.
 /// Safe on any thread at any time.
 ///
 /// # Safety
@@ -358,7 +360,8 @@ pub unsafe extern "C" fn grate_engine_remove_capability(
 /// Applies a JSON document, whole or not at all. It registers or changes what it names and leaves the rest, or, with
 /// `"replace": true`, removes what it does not name. The README has the format. `json` is `len` bytes of UTF-8 and
 /// needs no NUL. Fails with `GRATE_ERR_INVALID_JSON` (the message gives line and column), `GRATE_ERR_INVALID_CONFIG`,
-/// `GRATE_ERR_INVALID_NAME`, `GRATE_ERR_UNKNOWN_PROVIDER`, `GRATE_ERR_NULL_POINTER`. Safe on any thread at any time.
+/// `GRATE_ERR_INVALID_NAME`, `GRATE_ERR_UNKNOWN_PROVIDER`, `GRATE_ERR_NULL_POINTER`, `GRATE_ERR_INVALID_ARGUMENT` (an
+/// impossible length), `GRATE_ERR_CAPACITY`. Safe on any thread at any time.
 ///
 /// # Safety
 /// `engine` must be NULL or alive; `json` NULL or readable for `len` bytes; `err` NULL or valid.

@@ -28,7 +28,8 @@ pub const GRATE_HELD_BY_PROBE: i32 = 5;
 /// The request excludes it.
 pub const GRATE_HELD_BY_EXCLUSION: i32 = 6;
 
-/// A wait that never ends by itself: the request is larger than the limit, or excludes the provider.
+/// A wait that never ends by itself: the request is larger than the limit or than the headroom leaves, excludes the
+/// provider, or the capability has none. Do not sleep for it.
 pub const GRATE_NEVER: u64 = u64::MAX;
 
 /// Outcome of a request: served.
@@ -170,8 +171,10 @@ pub struct grate_response {
     /// Must be 0.
     pub reserved: u32,
     /// From sending to the end of the answer, in nanoseconds. 0: since the lease was acquired; unknown for observe.
+    /// `GRATE_ZERO`: none at all.
     pub latency_ns: u64,
-    /// How long the provider says to stay away (Retry-After), in nanoseconds. 0: it did not say; `GRATE_ZERO`: not at all.
+    /// How long the provider says to stay away (Retry-After), in nanoseconds; of no effect with a success, client error or
+    /// cancelled request. 0: it did not say; `GRATE_ZERO`: not at all.
     pub retry_after_ns: u64,
     /// Requests used. 0 is 1; `GRATE_ZERO`: none.
     pub requests: u64,
@@ -244,7 +247,7 @@ pub unsafe extern "C" fn grate_response_init(response: *mut grate_response, size
 ///
 /// Fails with `GRATE_ERR_NO_PROVIDER_AVAILABLE` (then `*out` tells which provider frees first, when, and what holds it),
 /// `GRATE_ERR_UNKNOWN_CAPABILITY`, `GRATE_ERR_NULL_POINTER`, `GRATE_ERR_STRUCT_SIZE`, `GRATE_ERR_INVALID_NAME`,
-/// `GRATE_ERR_INVALID_ARGUMENT`; `*out` is untouched then. Does not allocate. Safe on any thread at any time.
+/// `GRATE_ERR_INVALID_ARGUMENT`; with these, `*out` is untouched. Does not allocate. Safe on any thread at any time.
 ///
 /// # Safety
 /// `engine` must be NULL or alive; `capability` NULL or NUL-terminated; the structs NULL or valid with all they point to.

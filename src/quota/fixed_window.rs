@@ -55,6 +55,12 @@ pub(super) fn advance(q: &QuotaRef<'_>, now: Now) {
     }
 }
 
+/// Takes the provider's word for when the window that holds `now` ends.
+pub(super) fn end_at(q: &QuotaRef<'_>, now: Now, end: u64) {
+    advance(q, now);
+    q.quota.words[END].set(end);
+}
+
 pub(super) fn record(q: &QuotaRef<'_>, now: Now, at: u64, n: u64) {
     advance(q, now);
     let n = n.min(u64::MAX - q.quota.used.get());

@@ -86,7 +86,7 @@ impl QuotaRef<'_> {
         Forecast {
             share: share(left - net),
             burn_per_sec: burnt / secs,
-            seconds_to_exhaustion: if net > 0.0 { left / net * secs } else { f64::INFINITY },
+            seconds_to_exhaustion: if net > 0.0 && capacity < u64::MAX { left / net * secs } else { f64::INFINITY },
         }
     }
 }

@@ -5,9 +5,9 @@
 //! steps. *Told*: response headers give the limit, and correct what is counted. A refusal that they explain shows that
 //! others were faster: a margin is kept free of them.
 
-use super::{QuotaRef, rolling};
+use super::{QuotaRef, fixed_window, rolling};
 use crate::clock::Now;
-use crate::config::{Dimension, QuotaConfig, Strategy};
+use crate::config::{Dimension, NS_PER_SEC, QuotaConfig, Strategy};
 use crate::table::Cell;
 
 // "Measured" is over 24 families of simulated load, 72 runs, as 429s per 1000 attempts at goodput.
@@ -61,6 +61,10 @@ pub(super) struct InForce {
     /// The end of the provider's window as headers first told it, and when that was.
     window_end: Cell,
     end_told_at: Cell,
+    /// When headers last showed that others use the quota (plus 1 ns; 0 is never).
+    others_at: Cell,
+    /// Until when headers said that nothing remains.
+    closed_until: Cell,
     /// What headers told to be left, when they did (plus 1 ns; 0 is never), and what was charged since.
     left: Cell,
     left_told_at: Cell,
@@ -194,13 +198,15 @@ impl QuotaRef<'_> {
         self.change_limit(now, next.min(configured), source);
     }
 
-    /// Whether headers that tell `limit` for a window of `window_ns` speak of this quota.
-    pub(crate) fn is_meant(&self, limit: Option<u64>, window_ns: Option<u64>) -> bool {
-        let configured = self.configured_limit();
+    /// Whether headers for a window of `window_ns`, if they say so, can speak of this quota.
+    pub(crate) fn is_meant(&self, window_ns: Option<u64>) -> bool {
         window_ns.is_none_or(|window| window == self.window_ns())
-            && limit.is_none_or(|limit| {
-                window_ns.is_some() || (limit / PLAUSIBLE <= configured && configured / PLAUSIBLE <= limit)
-            })
+    }
+
+    /// Whether a limit that headers tell can be this quota's: its window agrees, or at least its size.
+    pub(crate) fn is_plausible(&self, limit: u64, window_ns: Option<u64>) -> bool {
+        let configured = self.configured_limit();
+        window_ns.is_some() || (limit / PLAUSIBLE <= configured && configured / PLAUSIBLE <= limit)
     }
 
     /// Takes in what response headers tell.
@@ -210,6 +216,12 @@ impl QuotaRef<'_> {
             self.change_limit(now, limit, source);
         }
         let Some(remaining) = told.remaining else { return };
+        self.close(now, remaining, told.reset_ns);
+        if let Some(reset) = told.reset_ns.filter(|&reset| reset > 0 && reset <= self.window_ns())
+            && self.strategy() == Strategy::FixedWindow
+        {
+            fixed_window::end_at(self, now, now.mono.saturating_add(reset));
+        }
         // What the provider has counted; it may not have seen yet what is on the wire, or came after this request.
         let counted = self.quota.capacity.get().saturating_sub(remaining);
         let unseen = match self.strategy() {
@@ -222,17 +234,35 @@ impl QuotaRef<'_> {
         };
         let most = counted.saturating_add(unseen);
         let used = self.used(now);
+        let known = &self.quota.in_force;
         if used < counted {
             // Others spent it: before now, so that it is not taken for what the next response has not seen.
+            let window = self.window_ns();
             let before = now.mono.saturating_sub(self.quota.lead.get() + 1);
-            let back_at = self.known_window_end(now, told).unwrap_or(before.saturating_add(self.window_ns()));
-            self.charge(now, back_at.saturating_sub(self.window_ns()), counted - used);
+            let back_at = self.window_end(now, told.reset_ns).unwrap_or(before.saturating_add(window));
+            self.charge(now, back_at.saturating_sub(window), counted - used);
+            known.others_at.set(now.mono + 1);
         } else if used > most {
             self.forget(now, used - most);
         }
-        self.quota.in_force.left.set(remaining.saturating_sub(unseen));
-        self.quota.in_force.spent.set(0);
-        self.quota.in_force.left_told_at.set(now.mono + 1);
+        known.left.set(remaining.saturating_sub(unseen));
+        known.spent.set(0);
+        known.left_told_at.set(now.mono + 1);
+    }
+
+    /// Closes the quota until its reset if nothing remains, whatever the books and limits say.
+    pub(crate) fn close(&self, now: Now, remaining: u64, reset_ns: Option<u64>) {
+        let reset = reset_ns.unwrap_or(self.window_ns() / UNHEARD).min(LONGEST_CLOSURE_NS);
+        let until = if remaining == 0 { now.mono.saturating_add(reset) } else { 0 };
+        self.quota.in_force.closed_until.set(until);
+    }
+
+    /// When the last headers told what is left, if that still matters: others were seen to use the quota too, and both was
+    /// less than a window ago.
+    fn news_at(&self, now: Now) -> Option<u64> {
+        let known = &self.quota.in_force;
+        let recent = |at: u64| at.checked_sub(1).filter(|at| now.mono.saturating_sub(*at) < self.window_ns());
+        recent(known.others_at.get()).and(recent(known.left_told_at.get()))
     }
 
     /// What can be left at most, by the last headers, also when the books, which cannot know when the use of others leaves,
@@ -240,7 +270,10 @@ impl QuotaRef<'_> {
     /// Requests within that bring news.
     pub(super) fn told_left(&self, now: Now) -> u64 {
         let known = &self.quota.in_force;
-        let Some(told_at) = known.left_told_at.get().checked_sub(1) else { return u64::MAX };
+        if now.mono < known.closed_until.get() {
+            return 0;
+        }
+        let Some(told_at) = self.news_at(now) else { return u64::MAX };
         let since = now.mono.saturating_sub(told_at);
         let unheard = (self.limit() / UNHEARD).max(1);
         let told = if since < self.window_ns() / UNHEARD { known.left.get() } else { known.left.get().min(unheard) };
@@ -255,22 +288,35 @@ impl QuotaRef<'_> {
 
     /// Whether the last headers let `n` units pass. A single request may always take what has come back: it brings news.
     pub(super) fn told_fits(&self, now: Now, n: u64) -> bool {
-        n <= self.told_left(now) || (self.quota.pending.get() == 0 && self.told_wait(now, n) == 0)
+        n <= self.told_left(now)
+            || (self.quota.pending.get() == 0
+                && now.mono >= self.quota.in_force.closed_until.get()
+                && self.missing_for(now, n) == 0)
     }
 
-    /// How long until `n` units have come back since the last headers.
-    pub(super) fn told_wait(&self, now: Now, n: u64) -> u64 {
+    /// How long until `n` units have come back since the last headers, or they no longer matter.
+    fn missing_for(&self, now: Now, n: u64) -> u64 {
         let known = &self.quota.in_force;
-        let Some(told_at) = known.left_told_at.get().checked_sub(1) else { return 0 };
+        let Some(told_at) = self.news_at(now) else { return 0 };
         let missing = u128::from(n.saturating_add(known.spent.get()).saturating_sub(known.left.get()));
         let needed = (missing * u128::from(self.window_ns())).div_ceil(u128::from(self.limit().max(1)));
-        let wait = (u128::from(told_at) + needed).saturating_sub(u128::from(now.mono));
-        u64::try_from(wait).unwrap_or(super::NEVER)
+        let back_at = told_at.saturating_add(u64::try_from(needed).unwrap_or(u64::MAX).min(self.window_ns()));
+        back_at.saturating_sub(now.mono)
+    }
+
+    /// How long the last headers hold `n` units back; if only for news, a short while.
+    pub(super) fn told_wait(&self, now: Now, n: u64) -> u64 {
+        if self.told_fits(now, n) {
+            return 0;
+        }
+        let closed = self.quota.in_force.closed_until.get().saturating_sub(now.mono);
+        closed.max(self.missing_for(now, n)).max(NEWS_NS)
     }
 
     /// A response came without headers for this quota: what they told before is old.
     pub(crate) fn untold(&self) {
         self.quota.in_force.left_told_at.set(0);
+        self.quota.in_force.closed_until.set(0);
     }
 
     /// Notes what is charged after the last headers.
@@ -278,17 +324,19 @@ impl QuotaRef<'_> {
         self.quota.in_force.spent.add(n);
     }
 
-    /// When all that the provider has counted comes back at once, if it counts in fixed windows. A reset means that only if
-    /// it stays the same moment while time passes; elsewhere it is when a little, or all that is missing, has come back.
-    fn known_window_end(&self, now: Now, told: &Told) -> Option<u64> {
+    /// When all that the provider has counted comes back at once, as far as a reset tells. A short one may also be when a
+    /// little comes back (a sliding log, a bucket), unless it stays the same moment while time passes.
+    fn window_end(&self, now: Now, reset_ns: Option<u64>) -> Option<u64> {
         let known = &self.quota.in_force;
-        let end = now.mono.saturating_add(told.reset_ns?);
+        let reset = reset_ns?;
+        let end = now.mono.saturating_add(reset);
         if known.window_end.get().abs_diff(end) > SAME_MOMENT_NS {
             known.window_end.set(end);
             known.end_told_at.set(now.mono);
         }
-        let stayed = now.mono.saturating_sub(known.end_told_at.get()) > 2 * SAME_MOMENT_NS;
-        (stayed && end <= now.mono.saturating_add(self.window_ns())).then_some(end)
+        let stays = now.mono.saturating_sub(known.end_told_at.get()) > 2 * SAME_MOMENT_NS;
+        let long = reset >= (self.window_ns() / LONG_RESET).min(LONG_RESET_NS);
+        (stays || long).then_some(end.min(now.mono.saturating_add(self.window_ns())))
     }
 
     /// Takes the oldest `n` units off the books: the provider no longer counts them.
@@ -306,5 +354,13 @@ impl QuotaRef<'_> {
 const UNHEARD: u64 = 60;
 /// Resets told so close to each other are one moment: many are rounded to a second.
 const SAME_MOMENT_NS: u64 = 1_000_000_000;
+/// A reset of at least this part of the window, or of this length, is taken for its end: a sliding log or a bucket mostly
+/// gives something back sooner. Where it does not, little is sent until there is news.
+const LONG_RESET: u64 = 10;
+const LONG_RESET_NS: u64 = 10 * NS_PER_SEC;
+/// The longest time that a quota is closed by a reset.
+const LONGEST_CLOSURE_NS: u64 = 86_400 * NS_PER_SEC;
+/// How long to wait for news when a request on its way will bring them.
+const NEWS_NS: u64 = 1_000_000;
 /// What stands for the window of concurrency, which has none, where time must pass.
 const CONCURRENCY_WINDOW_NS: u64 = 1_000_000_000;

@@ -134,31 +134,31 @@ impl<'a> QuotaRef<'a> {
 
     /// Whether `n` more units fit and leave `headroom` free.
     pub(crate) fn fits(&self, now: Now, n: u64, headroom: f64) -> bool {
-        let ceiling = self.ceiling(headroom);
-        let on_the_books = match self.strategy() {
+        self.fits_the_books(now, n, self.ceiling(headroom)) && self.told_fits(now, n)
+    }
+
+    fn fits_the_books(&self, now: Now, n: u64, ceiling: u64) -> bool {
+        match self.strategy() {
             Strategy::TokenBucket => token_bucket::fits(self, now, n, ceiling),
             _ => n <= ceiling.saturating_sub(self.used(now)),
-        };
-        on_the_books && self.told_fits(now, n)
+        }
     }
 
     /// Nanoseconds until `n` more units fit and leave `headroom` free, if nobody else takes them. Exact. [`NEVER`] if
     /// they are more than the quota ever has, and for concurrency, whose slots return when leases do.
     pub(crate) fn wait(&self, now: Now, n: u64, headroom: f64) -> u64 {
-        let ceiling = self.ceiling(headroom);
-        if self.fits(now, n, headroom) {
-            0
-        } else if !self.could_fit(n, headroom) {
-            NEVER
-        } else {
-            let on_the_books = match self.strategy() {
-                Strategy::Rolling => rolling::wait(self, now, n, ceiling),
-                Strategy::TokenBucket => token_bucket::wait(self, now, n, ceiling),
-                Strategy::FixedWindow => fixed_window::wait(self, now, n, ceiling),
-                Strategy::Concurrency => NEVER,
-            };
-            on_the_books.max(self.told_wait(now, n)).max(1)
+        if !self.could_fit(n, headroom) {
+            return NEVER;
         }
+        let ceiling = self.ceiling(headroom);
+        let on_the_books = match self.strategy() {
+            _ if self.fits_the_books(now, n, ceiling) => 0,
+            Strategy::Rolling => rolling::wait(self, now, n, ceiling),
+            Strategy::TokenBucket => token_bucket::wait(self, now, n, ceiling),
+            Strategy::FixedWindow => fixed_window::wait(self, now, n, ceiling),
+            Strategy::Concurrency => NEVER,
+        };
+        on_the_books.max(self.told_wait(now, n))
     }
 
     /// Counts `n` units with the effective time `at`, whether they fit or not.
