@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-const NS_PER_MS: u64 = 1_000_000;
+use crate::config::ms_to_ns;
 
 /// A source of time. Called on any thread, with no lock of the engine held.
 pub trait Clock: Send + Sync {
@@ -69,7 +69,7 @@ pub struct MockClock {
 impl MockClock {
     /// A clock at 0 ns and `unix_ms`.
     pub fn new(unix_ms: u64) -> Self {
-        Self { ns: AtomicU64::new(0), unix_start_ns: unix_ms.saturating_mul(NS_PER_MS) }
+        Self { ns: AtomicU64::new(0), unix_start_ns: ms_to_ns(unix_ms) }
     }
 
     /// Moves it forward; it stops at the end of a `u64`.

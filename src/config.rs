@@ -18,6 +18,8 @@ pub const MAX_SPAN_NS: u64 = 366 * 86_400 * NS_PER_SEC;
 pub const MAX_SKEW_NS: u64 = 3600 * NS_PER_SEC;
 /// Nanoseconds of a second.
 pub const NS_PER_SEC: u64 = 1_000_000_000;
+/// Nanoseconds of a millisecond.
+pub(crate) const NS_PER_MS: u64 = 1_000_000;
 const MAX_SPAN_SECS: f64 = 366.0 * 86_400.0;
 
 /// What a quota counts.
@@ -425,6 +427,11 @@ pub(crate) fn validate_name(name: &str) -> Result<(), Error> {
         return Ok(());
     };
     Err(Error::InvalidName(why))
+}
+
+/// Milliseconds as nanoseconds; the longest time if they are more.
+pub(crate) fn ms_to_ns(ms: u64) -> u64 {
+    ms.saturating_mul(NS_PER_MS)
 }
 
 /// Seconds as whole nanoseconds; never negative, never beyond `u64`.

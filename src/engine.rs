@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::RwLock;
 
 use crate::clock::{Clock, Now};
-use crate::config::{Change, Dimension, Settings, Strategy};
+use crate::config::{Change, Dimension, NS_PER_MS, Settings, Strategy, ms_to_ns};
 pub use crate::decision::{Candidates, Estimate, Excluded, HeldBy, Rank, Ranked, Report, Routed};
 use crate::error::Error;
 use crate::estimate::Estimator;
@@ -299,7 +299,7 @@ impl Engine {
 
     /// Milliseconds since the Unix epoch, by the engine's clock.
     pub fn unix_ms(&self) -> u64 {
-        self.clock.unix_ns() / 1_000_000
+        self.clock.unix_ns() / NS_PER_MS
     }
 
     /// The configuration, held still, and the time, read before any lock: a clock may be the caller's code.
@@ -410,7 +410,7 @@ impl Locked<'_> {
     fn learn_from(&self, report: &Report<'_>, request: &Grant, latency_ns: Option<u64>, settings: &Settings) {
         let refused = report.outcome == Outcome::RateLimited;
         let explained = report.headers.is_some_and(|headers| self.observe_headers(headers, request, refused));
-        let told = report.headers.and_then(|headers| headers.retry_after_ms).map(|ms| ms.saturating_mul(1_000_000));
+        let told = report.headers.and_then(|headers| headers.retry_after_ms).map(ms_to_ns);
         let wait = report.retry_after_ns.or(told).filter(|_| report.outcome.is_failure());
         let retry_after_ns = wait.map(|wait| self.believed(wait, settings));
         let seen =

@@ -8,12 +8,10 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
 use crate::config::{
-    Candidate, CapabilityConfig, Change, Dimension, NS_PER_SEC, ProviderConfig, QuotaConfig, Settings, Strategy,
-    Weights,
+    Candidate, CapabilityConfig, Change, Dimension, NS_PER_MS, NS_PER_SEC, ProviderConfig, QuotaConfig, Settings,
+    Strategy, Weights, ms_to_ns,
 };
 use crate::error::Error;
-
-const NS_PER_MS: u64 = 1_000_000;
 
 /// A struct written as a JSON object: serde would also take an array of its fields' values in order.
 struct Object<T>(T);
@@ -171,7 +169,7 @@ impl Change {
 impl EngineSection {
     fn settings(self) -> Settings {
         let default = Settings::default();
-        let ms = |value: Option<u64>, default: u64| value.map_or(default, |ms| ms.saturating_mul(NS_PER_MS));
+        let ms = |value: Option<u64>, default: u64| value.map_or(default, ms_to_ns);
         Settings {
             weights: self.weights.map_or(default.weights, |Object(w)| Weights {
                 quota: w.quota,
@@ -216,7 +214,7 @@ impl QuotaEntry {
         let window_ns = match (self.window, self.window_ms) {
             (Some(_), Some(_)) => return Err("a quota has both window and window_ms".into()),
             (Some(ns), None) => ns,
-            (None, Some(ms)) => ms.saturating_mul(NS_PER_MS),
+            (None, Some(ms)) => ms_to_ns(ms),
             (None, None) if self.dimension == Dimension::Concurrency => 0,
             (None, None) => return Err(format!("the {} quota has no window_ms", self.dimension.name())),
         };

@@ -3,7 +3,7 @@
 use parking_lot::Mutex;
 
 use crate::clock::Now;
-use crate::config::{Dimension, Settings, Strategy};
+use crate::config::{Dimension, Settings, Strategy, ms_to_ns};
 use crate::estimate::Estimator;
 use crate::feedback::headers;
 use crate::health::{Health, Observed};
@@ -80,10 +80,6 @@ const ENOUGH_COMPLETIONS: u64 = 8;
 const NEARLY_SPENT: u64 = 20;
 /// A wait in whole seconds may be so much longer than its window.
 const ROUNDING_NS: u64 = 1_000_000_000;
-
-fn ms_to_ns(ms: u64) -> u64 {
-    ms.saturating_mul(1_000_000)
-}
 
 /// From a provider to one of its quotas: the quota's index, whether it is a pool, and since which definition of the
 /// provider its leases are charged there; and whether nobody configured it, so that it only serves to learn. One word.

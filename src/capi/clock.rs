@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::abi;
 use super::error::{Failure, GRATE_OK, UserData, grate_error, grate_status, guard, guard_free};
 use crate::clock::{Clock, MockClock};
+use crate::config::ms_to_ns;
 
 /// A source of time for engines. Made by `grate_clock_mock_new` or `grate_clock_callback_new`, freed by
 /// `grate_clock_free`. Engines keep what they need of it, so it may be freed before them.
@@ -59,7 +60,7 @@ impl Clock for CallbackClock {
 
     fn unix_ns(&self) -> u64 {
         // SAFETY: likewise.
-        unsafe { (self.unix_ms)(self.user_data.0) }.saturating_mul(1_000_000)
+        ms_to_ns(unsafe { (self.unix_ms)(self.user_data.0) })
     }
 }
 
@@ -135,7 +136,7 @@ unsafe fn with_mock(clock: *const grate_clock, change: impl FnOnce(&MockClock)) 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn grate_clock_advance_ms(clock: *mut grate_clock, ms: u64) -> grate_status {
     // SAFETY: the caller's promise.
-    unsafe { with_mock(clock, |mock| mock.advance_ns(ms.saturating_mul(1_000_000))) }
+    unsafe { with_mock(clock, |mock| mock.advance_ns(ms_to_ns(ms))) }
 }
 
 /// Advances a mock clock by `secs` seconds. Otherwise like `grate_clock_advance_ms`.

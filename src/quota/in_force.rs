@@ -288,20 +288,18 @@ impl QuotaRef<'_> {
 
     /// Whether the last headers let `n` units pass. A single request may always take what has come back: it brings news.
     pub(super) fn told_fits(&self, now: Now, n: u64) -> bool {
-        n <= self.told_left(now)
-            || (self.quota.pending.get() == 0
-                && now.mono >= self.quota.in_force.closed_until.get()
-                && self.missing_for(now, n) == 0)
+        n <= self.told_left(now) || (self.quota.pending.get() == 0 && self.missing_for(now, n) == 0)
     }
 
-    /// How long until `n` units have come back since the last headers, or they no longer matter.
+    /// How long until the quota is open, and `n` units have come back since the last headers or those no longer matter.
     fn missing_for(&self, now: Now, n: u64) -> u64 {
         let known = &self.quota.in_force;
-        let Some(told_at) = self.news_at(now) else { return 0 };
+        let closed = known.closed_until.get().saturating_sub(now.mono);
+        let Some(told_at) = self.news_at(now) else { return closed };
         let missing = u128::from(n.saturating_add(known.spent.get()).saturating_sub(known.left.get()));
         let needed = (missing * u128::from(self.window_ns())).div_ceil(u128::from(self.limit().max(1)));
         let back_at = told_at.saturating_add(u64::try_from(needed).unwrap_or(u64::MAX).min(self.window_ns()));
-        back_at.saturating_sub(now.mono)
+        back_at.saturating_sub(now.mono).max(closed)
     }
 
     /// How long the last headers hold `n` units back; if only for news, a short while.
@@ -309,8 +307,7 @@ impl QuotaRef<'_> {
         if self.told_fits(now, n) {
             return 0;
         }
-        let closed = self.quota.in_force.closed_until.get().saturating_sub(now.mono);
-        closed.max(self.missing_for(now, n)).max(NEWS_NS)
+        self.missing_for(now, n).max(NEWS_NS)
     }
 
     /// A response came without headers for this quota: what they told before is old.
