@@ -480,17 +480,16 @@ impl<'a> Locked<'a> {
         let mut explained = false;
         for told in headers.quotas().iter().filter(|_| !headers.cached) {
             let window_ns = told.window_ms.map(ms_to_ns);
-            let mut meant = self.quotas().filter(|(_, q)| {
-                q.dimension() == told.dimension && q.strategy() != Strategy::Concurrency && q.is_meant(window_ns)
-            });
-            // Which of several it speaks of, only an equal limit can tell.
-            let only = meant.next().filter(|_| meant.next().is_none());
-            let exact = || {
-                self.quotas().find(|(_, q)| {
-                    q.dimension() == told.dimension && Some(q.configured_limit()) == told.limit && q.is_meant(window_ns)
+            // Leases in flight are counted here and nowhere better, so that concurrency is not corrected.
+            let meant = || {
+                self.quotas().map(|(_, q)| q).filter(|q| {
+                    q.dimension() == told.dimension && q.strategy() != Strategy::Concurrency && q.is_meant(window_ns)
                 })
             };
-            let Some((_, q)) = exact().or(only) else { continue };
+            // Which of several it speaks of, only an equal limit can tell.
+            let only = || meant().next().filter(|_| meant().count() == 1);
+            let equal = meant().find(|q| Some(q.configured_limit()) == told.limit);
+            let Some(q) = equal.or_else(only) else { continue };
             let (limit, remaining, reset_ns) = (told.limit, told.remaining, told.reset_in_ms.map(ms_to_ns));
             let own = request.usage.of(q.dimension());
             if !limit.is_none_or(|limit| q.is_plausible(limit, window_ns)) {

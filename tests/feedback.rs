@@ -263,3 +263,16 @@ fn old_news_are_forgotten() {
     clock.advance_ns(31 * SEC);
     assert_eq!(engine.remaining("a", Dimension::Requests).unwrap(), 100);
 }
+
+/// Headers may tell of concurrency too; leases in flight are counted here and are not charged a second time.
+#[test]
+fn headers_never_take_slots_of_concurrency() {
+    let (engine, _clock) = engine(Settings::default());
+    serve(&engine, vec![provider("a", vec![concurrency(10)])]);
+    let headers =
+        read(&[("ratelimit-policy", r#""slots";q=10;qu="concurrent-requests""#), ("ratelimit", r#""slots";r=4"#)]);
+    assert_eq!(headers.quotas()[0].dimension, Dimension::Concurrency);
+    let lease = acquire(&engine).lease.unwrap();
+    engine.complete(lease, &Report { headers: Some(&headers), ..report(Outcome::Success) }).unwrap();
+    assert_eq!(state(&engine, "a", Dimension::Concurrency).used, 0);
+}
