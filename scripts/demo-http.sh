@@ -1,7 +1,5 @@
 #!/bin/sh
-# Runs the HTTP demo against three real upstreams: starts nginx on free loopback ports with its own
-# configuration in a temporary directory, runs the demo, and always stops nginx (by its pid) and removes
-# the directory. No root needed.
+# Runs the HTTP demo against three real upstreams.
 #
 #   scripts/demo-http.sh path/to/demo_http [--seconds N] [--seed N] [...]
 #   scripts/demo-http.sh --check            only tells whether everything it needs is installed
@@ -10,98 +8,21 @@
 # SPDX-License-Identifier: Apache-2.0
 set -u
 
-# nginx lives in sbin, which is often not in the path of a normal user.
-PATH=$PATH:/usr/local/sbin:/usr/sbin
-export PATH
-
 fail() {
     echo "demo-http: $*" >&2
     exit 2
 }
 
-hint='install it with: apt-get install nginx-light libcurl4-openssl-dev'
-command -v nginx >/dev/null 2>&1 || fail "nginx is missing; $hint"
+upstreams=$(dirname "$0")/with-upstreams.sh
+"$upstreams" --check || exit 2
 if ! { command -v curl-config || { command -v pkg-config && pkg-config --exists libcurl; }; } >/dev/null 2>&1; then
-    fail "the development files of libcurl are missing; $hint"
+    fail 'the development files of libcurl are missing; install them with: apt-get install libcurl4-openssl-dev'
 fi
 
 [ $# -ge 1 ] || fail "usage: $0 path/to/demo_http [options of the demo] | --check"
 [ "$1" != --check ] || exit 0
-demo=$1
-shift
-[ -x "$demo" ] || fail "no such program: $demo (build it with: make demo-http)"
+[ -x "$1" ] || fail "no such program: $1 (build it with: make demo-http)"
 
-template=$(dirname "$0")/../examples-c/http/nginx.conf.in
-[ -r "$template" ] || fail "cannot read $template"
-
-dir=''
-nginx_pid=''
-demo_pid=''
-
-# Kills process $1 and waits for its end, in which a process that does not listen gets 5 seconds.
-stop() {
-    kill "$1" 2>/dev/null || return 0
-    tries=0
-    while kill -0 "$1" 2>/dev/null && [ $tries -lt 50 ]; do
-        sleep 0.1
-        tries=$((tries + 1))
-    done
-    kill -KILL "$1" 2>/dev/null
-    wait "$1" 2>/dev/null
-}
-
-cleanup() {
-    trap '' HUP INT TERM
-    [ -z "$demo_pid" ] || stop "$demo_pid"
-    [ -z "$nginx_pid" ] || stop "$nginx_pid"
-    [ -z "$dir" ] || rm -rf "$dir"
-}
-trap cleanup EXIT
-trap 'exit 129' HUP
-trap 'exit 130' INT
-trap 'exit 143' TERM
-
-dir=$(mktemp -d "${TMPDIR:-/tmp}/grate-demo-http.XXXXXX") || fail "cannot make a temporary directory"
-mkdir "$dir/html" || fail "cannot write to $dir"
-
-# Which ports are free only bind() can tell without a race, so nginx itself is asked: three neighbours at
-# random, below the range from which the kernel takes ports for outgoing connections, until they suit it.
-attempt=0
-started=no
-while [ $started = no ]; do
-    attempt=$((attempt + 1))
-    [ $attempt -le 8 ] || fail "nginx does not start: $(cat "$dir/start.log" "$dir/error.log" 2>/dev/null)"
-    random=$(od -An -N2 -tu2 /dev/urandom | tr -d ' ') || fail "cannot read /dev/urandom"
-    gold=$((20000 + random % 4000 * 3))
-    silver=$((gold + 1))
-    bronze=$((gold + 2))
-    sed -e "s/@PORT_GOLD@/$gold/" -e "s/@PORT_SILVER@/$silver/" -e "s/@PORT_BRONZE@/$bronze/" \
-        "$template" >"$dir/nginx.conf" || fail "cannot write to $dir"
-    nginx -t -p "$dir/" -c nginx.conf >"$dir/start.log" 2>&1 ||
-        fail "this nginx does not take the configuration: $(cat "$dir/start.log")"
-    rm -f "$dir/nginx.pid"
-    nginx -p "$dir/" -c nginx.conf >"$dir/start.log" 2>&1 &
-    nginx_pid=$!
-    # It writes its pid once it listens, and ends by itself if it cannot. -s: the file is made empty.
-    while kill -0 "$nginx_pid" 2>/dev/null; do
-        if [ -s "$dir/nginx.pid" ]; then
-            started=yes
-            break
-        fi
-        sleep 0.1
-    done
-    if [ $started = no ]; then
-        wait "$nginx_pid"
-        nginx_pid=''
-    fi
-done
-
-# In the background, because a shell that waits in the foreground runs its traps only afterwards. The demo
-# begins by asking each upstream whether it answers.
-"$demo" "$@" "$dir/html/outage" \
-    "http://127.0.0.1:$gold" "http://127.0.0.1:$silver" "http://127.0.0.1:$bronze" &
-demo_pid=$!
-wait "$demo_pid"
-status=$?
-demo_pid=''
-exit $status
+# The demo begins by asking each upstream whether it answers.
+# shellcheck disable=SC2016 # expanded by the inner shell, which knows the upstreams
+exec "$upstreams" sh -c 'exec "$@" "$GRATE_OUTAGE_FILE" $GRATE_UPSTREAMS' sh "$@"
