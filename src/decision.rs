@@ -8,20 +8,13 @@ use crate::usage::Reported;
 
 /// What a request will use and demands.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Estimate {
+pub struct Estimate<'a> {
     /// What it will use; what is not given is learned from requests before it.
     pub usage: Reported,
     /// Share of every quota that must stay free after it.
     pub headroom: f64,
     /// Providers that must not be chosen.
-    pub excluded: Excluded,
-}
-
-/// A short list of providers.
-#[derive(Clone, Copy, Debug)]
-pub struct Excluded {
-    providers: [u32; Excluded::MAX],
-    len: usize,
+    pub excluded: &'a [u32],
 }
 
 /// What became of a request.
@@ -147,28 +140,5 @@ impl Routed {
     /// Whether a provider was chosen.
     pub fn available(&self) -> bool {
         self.best.is_some_and(|best| best.held_by.is_none())
-    }
-}
-
-impl Default for Excluded {
-    fn default() -> Self {
-        Self { providers: [0; Self::MAX], len: 0 }
-    }
-}
-
-impl Excluded {
-    /// Most providers of the list.
-    pub const MAX: usize = 64;
-
-    /// Adds a provider; ignored if the list is full.
-    pub fn push(&mut self, provider: u32) {
-        if let Some(slot) = self.providers.get_mut(self.len) {
-            *slot = provider;
-            self.len += 1;
-        }
-    }
-
-    pub(crate) fn contains(&self, provider: u32) -> bool {
-        self.providers.iter().take(self.len).any(|&p| p == provider)
     }
 }

@@ -4,18 +4,18 @@ use std::ffi::CStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::RwLockReadGuard;
 
 use crate::clock::{Clock, Now};
 use crate::config::{Change, Dimension, NS_PER_MS, Settings, Strategy, ms_to_ns};
-pub use crate::decision::{Candidates, Estimate, Excluded, HeldBy, Rank, Ranked, Report, Routed};
+pub use crate::decision::{Candidates, Estimate, HeldBy, Rank, Ranked, Report, Routed};
 use crate::error::Error;
-use crate::estimate::Estimator;
 use crate::feedback::Outcome;
+use crate::gate::Gate;
 use crate::health::{Circuit, Observed};
-use crate::judge::{Question, hold, judge};
+use crate::judge::{Question, appraise, hold, judge};
 use crate::lease::{Grant, LeaseId};
-use crate::provider::{Counters, Locked, State};
+use crate::provider::{Counters, Locked, State, Wired};
 pub use crate::quota::LimitSource;
 use crate::registry::{Capability, Names, Registry, Row};
 use crate::table::Cell;
@@ -26,7 +26,7 @@ pub struct Engine {
     clock: Arc<dyn Clock>,
     /// What the clock showed at first: it may count from anywhere.
     start_ns: u64,
-    registry: RwLock<Registry>,
+    registry: Gate<Registry>,
     /// Whether a quota needs the calendar, so that the wall clock is read.
     needs_calendar: AtomicBool,
     state: State,
@@ -105,7 +105,7 @@ impl Engine {
         Ok(Self {
             start_ns: clock.monotonic_ns(),
             clock,
-            registry: RwLock::new(Registry::new(settings)),
+            registry: Gate::new(Registry::new(settings)),
             needs_calendar: AtomicBool::new(false),
             state: State::new(seed),
             names: Names::new(),
@@ -119,10 +119,11 @@ impl Engine {
     /// What is wrong with it.
     pub fn apply(&self, change: Change) -> Result<(), Error> {
         let now = self.now(true);
-        let mut registry = self.registry.write();
-        let applied = registry.apply(change, &self.state, &self.names, now);
-        self.needs_calendar.store(registry.needs_calendar, Ordering::Relaxed);
-        applied
+        self.registry.write(|registry| {
+            let applied = registry.apply(change, &self.state, &self.names, now);
+            self.needs_calendar.store(registry.needs_calendar, Ordering::Relaxed);
+            applied
+        })
     }
 
     /// Removes a provider, also from every capability. Its leases can still be settled.
@@ -130,7 +131,7 @@ impl Engine {
     /// # Errors
     /// [`Error::UnknownProvider`].
     pub fn remove_provider(&self, name: &str) -> Result<(), Error> {
-        self.registry.write().remove_provider(name)
+        self.registry.write(|registry| registry.remove_provider(name))
     }
 
     /// Removes a capability.
@@ -138,7 +139,7 @@ impl Engine {
     /// # Errors
     /// [`Error::UnknownCapability`].
     pub fn remove_capability(&self, name: &str) -> Result<(), Error> {
-        self.registry.write().remove_capability(name)
+        self.registry.write(|registry| registry.remove_capability(name))
     }
 
     /// The record of a registered provider.
@@ -158,23 +159,11 @@ impl Engine {
     pub fn select(
         &self,
         capability: &str,
-        estimate: &Estimate,
-        mut candidates: Option<&mut dyn Candidates>,
+        estimate: &Estimate<'_>,
+        candidates: Option<&mut dyn Candidates>,
     ) -> Result<Routed, Error> {
-        let (registry, now) = self.enter();
-        let capability = registry.capability(capability)?;
-        check_headroom(estimate)?;
-        let question = self.question(capability, &registry.settings, estimate);
-        let best = self.survey(capability, &question, now, &mut candidates);
-        let routed = Routed { best, lease: None, total: capability.rows.len() as u32 };
-        if let Some(chosen) = best.filter(|best| best.held_by.is_none()) {
-            if let Some(provider) = self.state.providers.get(chosen.provider as usize) {
-                provider.count_select();
-            }
-        } else {
-            self.none_available.count();
-        }
-        Ok(routed)
+        let chosen = |locked: &Locked<'_>, _: &Row, _: Usage, _: &Settings| Ok(locked.provider.count_select());
+        self.route(capability, estimate, candidates, chosen).map(|(routed, _)| routed)
     }
 
     /// Chooses a provider and reserves what the request will use.
@@ -184,33 +173,45 @@ impl Engine {
     pub fn acquire(
         &self,
         capability: &str,
-        estimate: &Estimate,
-        mut candidates: Option<&mut dyn Candidates>,
+        estimate: &Estimate<'_>,
+        candidates: Option<&mut dyn Candidates>,
     ) -> Result<Routed, Error> {
+        let grant = |locked: &Locked<'_>, row: &Row, usage: Usage, settings: &Settings| {
+            locked.grant(usage, row.estimator, settings).ok_or(Error::Capacity("leases in flight"))
+        };
+        self.route(capability, estimate, candidates, grant).map(|(routed, lease)| Routed { lease, ..routed })
+    }
+
+    /// Decides, and takes the chosen provider: `take` runs while it is locked and can take the request.
+    fn route<T>(
+        &self,
+        capability: &str,
+        estimate: &Estimate<'_>,
+        candidates: Option<&mut dyn Candidates>,
+        take: impl Fn(&Locked<'_>, &Row, Usage, &Settings) -> Result<T, Error>,
+    ) -> Result<(Routed, Option<T>), Error> {
         let (registry, now) = self.enter();
         let capability = registry.capability(capability)?;
-        check_headroom(estimate)?;
-        let settings = &registry.settings;
-        let total = capability.rows.len() as u32;
-        let question = self.question(capability, settings, estimate);
-        loop {
-            let best = self.survey(capability, &question, now, &mut candidates);
-            let Some(chosen) = best.filter(|best| best.held_by.is_none()) else {
-                self.none_available.count();
-                return Ok(Routed { best, lease: None, total });
-            };
-            let Some(row) = capability.rows.get(chosen.index as usize) else { continue };
-            let granted = self.state.locked(chosen.provider, now, |locked| {
-                let usage = question.usage(&locked, row.estimator);
-                let free = hold(&locked, &question, &usage, false).is_none();
-                let full = Error::Capacity("leases in flight");
-                free.then(|| locked.grant(usage, row.estimator, settings).ok_or(full))
-            });
-            // Otherwise another thread was faster: look again.
-            if let Some(lease) = granted.flatten() {
-                return Ok(Routed { best, lease: Some(lease?), total });
-            }
+        if !(0.0..1.0).contains(&estimate.headroom) {
+            return Err(Error::InvalidArgument("headroom must be at least 0 and below 1"));
         }
+        let deciding = Deciding {
+            state: &self.state,
+            all: &registry.wired,
+            capability,
+            question: self.question(&registry.wired, capability, &registry.settings, estimate),
+            now,
+        };
+        let take = |locked: &Locked<'_>, row: &Row, usage: Usage| take(locked, row, usage, &registry.settings);
+        let (best, taken) = match candidates {
+            Some(candidates) => deciding.explain(candidates, take),
+            None => deciding.decide(take),
+        };
+        if taken.is_none() {
+            self.none_available.count();
+        }
+        let total = capability.rows.len() as u32;
+        Ok((Routed { best, lease: None, total }, taken.transpose()?))
     }
 
     /// Settles a lease whose request was sent.
@@ -243,7 +244,7 @@ impl Engine {
     pub fn observe(&self, provider: &str, report: &Report<'_>) -> Result<(), Error> {
         let (registry, now) = self.enter();
         let index = registry.provider(provider)?;
-        let observed = self.state.locked(index, now, |locked| {
+        let observed = self.state.locked(&registry.wired, index, now, |locked| {
             let request = locked.unleased(report.usage.or(&Usage::NONE), report.latency_ns);
             locked.observe_usage(&request);
             locked.learn_from(report, &request, report.latency_ns, &registry.settings);
@@ -258,7 +259,7 @@ impl Engine {
     pub fn provider_state(&self, provider: &str) -> Result<ProviderState<'_>, Error> {
         let (registry, now) = self.enter();
         let index = registry.provider(provider)?;
-        let state = self.state.locked(index, now, |locked| self.describe(&locked, &registry.settings));
+        let state = self.state.locked(&registry.wired, index, now, |locked| self.describe(&locked, &registry.settings));
         state.ok_or(Error::UnknownProvider)
     }
 
@@ -269,7 +270,7 @@ impl Engine {
     pub fn remaining(&self, provider: &str, dimension: Dimension) -> Result<u64, Error> {
         let (registry, now) = self.enter();
         let index = registry.provider(provider)?;
-        let remaining = self.state.locked(index, now, |locked| {
+        let remaining = self.state.locked(&registry.wired, index, now, |locked| {
             let quotas = locked.visible_quotas().map(|(_, q)| q).filter(|q| q.dimension() == dimension);
             quotas.map(|q| q.remaining(locked.now)).min().unwrap_or(u64::MAX)
         });
@@ -291,7 +292,7 @@ impl Engine {
     pub fn prometheus(&self) -> String {
         let (registry, now) = self.enter();
         let providers = registry.registered().into_iter().filter_map(|(name, index)| {
-            let state = self.state.locked(index, now, |locked| self.describe(&locked, &registry.settings))?;
+            let state = self.state.locked(&registry.wired, index, now, |locked| self.describe(&locked, &registry.settings))?;
             Some((name, state))
         });
         crate::metrics::prometheus(&self.counted(&registry), &providers.collect::<Vec<_>>())
@@ -303,16 +304,18 @@ impl Engine {
     }
 
     /// The configuration, held still, and the time, read before any lock: a clock may be the caller's code.
-    fn enter(&self) -> (parking_lot::RwLockReadGuard<'_, Registry>, Now) {
+    #[inline]
+    fn enter(&self) -> (RwLockReadGuard<'_, Arc<Registry>>, Now) {
         let now = self.now(self.needs_calendar.load(Ordering::Relaxed));
         let registry = self.registry.read();
         // Of all providers: their leases may hold slots of a pool that others wait for.
         if self.state.next_expiry.get() <= now.mono {
-            self.state.expire_leases(now);
+            self.state.expire_leases(&registry.wired, now);
         }
         (registry, now)
     }
 
+    #[inline]
     fn now(&self, with_calendar: bool) -> Now {
         let unix = if with_calendar { self.clock.unix_ns() } else { 0 };
         let since_start = self.clock.monotonic_ns().saturating_sub(self.start_ns);
@@ -323,53 +326,24 @@ impl Engine {
     fn settle(&self, lease: LeaseId, work: impl FnOnce(&Locked<'_>, &Settings) -> Option<()>) -> Result<(), Error> {
         let (registry, now) = self.enter();
         let slot = self.state.leases.get(lease.index()).ok_or(Error::StaleLease)?;
-        let settled = self.state.locked(slot.provider(), now, |locked| work(&locked, &registry.settings));
+        let settled = self.state.locked(&registry.wired, slot.provider(), now, |locked| work(&locked, &registry.settings));
         settled.flatten().ok_or(Error::StaleLease)
     }
 
     /// What all providers of a capability are judged by.
-    fn question<'a>(&self, capability: &Capability, settings: &'a Settings, estimate: &'a Estimate) -> Question<'a> {
+    fn question<'a>(
+        &self,
+        all: &[Wired],
+        capability: &Capability,
+        settings: &'a Settings,
+        estimate: &'a Estimate<'a>,
+    ) -> Question<'a> {
         let latencies = capability.rows.iter().filter_map(|row| {
-            let latency = self.state.providers.get(row.provider as usize)?.health.latency_ns();
+            let latency = all.get(row.provider as usize)?.provider.health.latency_ns();
             (latency > 0.0).then_some(latency)
         });
         let lowest_latency = latencies.reduce(f64::min).unwrap_or(0.0);
-        let knows = |row: &&Row| self.state.estimators.get(row.estimator as usize).is_some_and(Estimator::knows);
-        let fallback = capability.rows.iter().find(knows).map_or(u32::MAX, |row| row.estimator);
-        Question { estimate, settings, lowest_latency, fallback }
-    }
-
-    /// Judges every provider of a capability; the best that can be chosen, or the one that frees first.
-    fn survey(
-        &self,
-        capability: &Capability,
-        question: &Question<'_>,
-        now: Now,
-        candidates: &mut Option<&mut dyn Candidates>,
-    ) -> Option<Ranked> {
-        let judge = |thorough: bool, visit: &mut dyn FnMut(&Ranked)| {
-            let mut best: Option<Ranked> = None;
-            for (index, row) in capability.rows.iter().enumerate() {
-                let ranked = self
-                    .state
-                    .locked(row.provider, now, |locked| judge(&locked, question, index as u32, row, thorough));
-                let Some(ranked) = ranked else { continue };
-                visit(&ranked);
-                if best.is_none_or(|best| ranked.rank() < best.rank()) {
-                    best = Some(ranked);
-                }
-            }
-            best
-        };
-        let mut judge_all = |thorough: bool| match candidates {
-            Some(sink) => {
-                sink.clear();
-                judge(true, &mut |ranked| sink.push(ranked))
-            }
-            None => judge(thorough, &mut |_| ()),
-        };
-        // If nothing is available, the exact waits are worth their price.
-        judge_all(false).filter(|best| best.held_by.is_none()).or_else(|| judge_all(true))
+        Question { estimate, settings, lowest_latency, fallback: capability.fallback(&self.state) }
     }
 
     fn describe(&self, locked: &Locked<'_>, settings: &Settings) -> ProviderState<'_> {
@@ -404,6 +378,119 @@ impl Engine {
     }
 }
 
+/// A decision under way.
+struct Deciding<'a> {
+    state: &'a State,
+    all: &'a [Wired],
+    capability: &'a Capability,
+    question: Question<'a>,
+    now: Now,
+}
+
+/// What a look at a provider brought.
+enum Seen<T> {
+    /// It is the best, and taken.
+    Taken(Ranked, T),
+    /// It is the best so far.
+    Better(Ranked),
+    /// It is held, or worse than the best so far.
+    Passed,
+}
+
+impl Deciding<'_> {
+    fn locked<R>(&self, row: &Row, work: impl FnOnce(Locked<'_>) -> R) -> Option<R> {
+        self.state.locked(self.all, row.provider, self.now, work)
+    }
+
+    /// The best provider, taken; or the one that frees first. Providers that cannot beat the best are not looked at, and
+    /// mostly the first is seen to be the best while it is locked.
+    fn decide<T>(&self, take: impl Fn(&Locked<'_>, &Row, Usage) -> T) -> (Option<Ranked>, Option<T>) {
+        loop {
+            let mut best: Option<(Ranked, &Row)> = None;
+            let mut rows = self.capability.rows.iter().peekable();
+            while let Some(row) = rows.next() {
+                if best.is_some_and(|(best, _)| !could_beat(row, &best)) {
+                    break;
+                }
+                let seen = self.locked(row, |locked| {
+                    let usage = self.question.usage(&locked, row.estimator);
+                    if hold(&locked, &self.question, &usage, false).is_some() {
+                        return Seen::Passed;
+                    }
+                    let ranked = appraise(&locked, &self.question, row);
+                    if best.is_some_and(|(best, _)| best.rank() < ranked.rank()) {
+                        return Seen::Passed;
+                    }
+                    if rows.peek().is_some_and(|next| could_beat(next, &ranked)) {
+                        return Seen::Better(ranked);
+                    }
+                    Seen::Taken(ranked, take(&locked, row, usage))
+                });
+                match seen {
+                    Some(Seen::Taken(ranked, taken)) => return (Some(ranked), Some(taken)),
+                    Some(Seen::Better(ranked)) => best = Some((ranked, row)),
+                    Some(Seen::Passed) | None => {}
+                }
+            }
+            let Some((ranked, row)) = best else {
+                // If nothing is available, the exact waits are worth their price.
+                match self.judge_all(|_| ()).map(|(best, _)| best) {
+                    Some(free) if free.held_by.is_none() => continue,
+                    best => return (best, None),
+                }
+            };
+            if let Some(taken) = self.take_again(row, &take) {
+                return (Some(ranked), Some(taken));
+            }
+        }
+    }
+
+    /// The same, with every provider told to `candidates`.
+    fn explain<T>(
+        &self,
+        candidates: &mut dyn Candidates,
+        take: impl Fn(&Locked<'_>, &Row, Usage) -> T,
+    ) -> (Option<Ranked>, Option<T>) {
+        loop {
+            candidates.clear();
+            let best = self.judge_all(|ranked| candidates.push(ranked));
+            let Some((ranked, row)) = best.filter(|(best, _)| best.held_by.is_none()) else {
+                return (best.map(|(best, _)| best), None);
+            };
+            if let Some(taken) = self.take_again(row, &take) {
+                return (Some(ranked), Some(taken));
+            }
+        }
+    }
+
+    /// Judges every provider; the best that can be chosen, or the one that frees first.
+    fn judge_all(&self, mut visit: impl FnMut(&Ranked)) -> Option<(Ranked, &Row)> {
+        let mut best: Option<(Ranked, &Row)> = None;
+        for row in &self.capability.rows {
+            let Some(ranked) = self.locked(row, |locked| judge(&locked, &self.question, row)) else { continue };
+            visit(&ranked);
+            if best.is_none_or(|(best, _)| ranked.rank() < best.rank()) {
+                best = Some((ranked, row));
+            }
+        }
+        best
+    }
+
+    /// Takes a provider that could take the request when it was looked at; `None` if another thread was faster.
+    fn take_again<T>(&self, row: &Row, take: impl Fn(&Locked<'_>, &Row, Usage) -> T) -> Option<T> {
+        let taken = self.locked(row, |locked| {
+            let usage = self.question.usage(&locked, row.estimator);
+            hold(&locked, &self.question, &usage, false).is_none().then(|| take(&locked, row, usage))
+        });
+        taken.flatten()
+    }
+}
+
+/// Whether a provider, or one that comes after it in its capability, can come before `best`.
+fn could_beat(row: &Row, best: &Ranked) -> bool {
+    row.bound > best.score.total || (row.bound == best.score.total && row.index < best.index)
+}
+
 impl Locked<'_> {
     /// Takes in all that a response says, in the order in which it matters: headers correct the books, the outcome goes to
     /// health, and a refusal that neither explains teaches a limit.
@@ -427,13 +514,5 @@ impl Locked<'_> {
             }
             _ => {}
         }
-    }
-}
-
-fn check_headroom(estimate: &Estimate) -> Result<(), Error> {
-    if (0.0..1.0).contains(&estimate.headroom) {
-        Ok(())
-    } else {
-        Err(Error::InvalidArgument("headroom must be at least 0 and below 1"))
     }
 }

@@ -11,12 +11,13 @@ const STEP: f64 = 0.2;
 /// What the requests of one capability on one provider use. Guarded by the provider's lock.
 #[derive(Debug, Default)]
 pub(crate) struct Estimator {
+    /// How many values of each dimension were seen, a byte for each; it stops where their number no longer matters.
+    seen: Cell,
     dimensions: [Learned; COUNTED],
 }
 
 #[derive(Debug, Default)]
 struct Learned {
-    values: Cell,
     mean: FloatCell,
     /// Mean distance from the mean.
     deviation: FloatCell,
@@ -24,16 +25,15 @@ struct Learned {
 }
 
 impl Learned {
-    /// Takes in a value. The quantile moves up by `p` steps when the value is above it and down by `1 - p` when below, and
-    /// so settles where a share `p` of the values lies below (stochastic approximation, Robbins and Monro 1951).
-    fn learn(&self, value: f64, p: f64) {
-        self.values.add(1);
-        if self.values.get() == 1 {
+    /// Takes in the `n`th value. The quantile moves up by `p` steps when the value is above it and down by `1 - p` when
+    /// below, and so settles where a share `p` of the values lies below (stochastic approximation, Robbins and Monro 1951).
+    fn learn(&self, n: u64, value: f64, p: f64) {
+        if n == 1 {
             self.mean.set(value);
             self.quantile.set(value);
             return;
         }
-        let alpha = ALPHA.max(1.0 / self.values.get() as f64);
+        let alpha = if n < MANY { 1.0 / n as f64 } else { ALPHA };
         let mean = self.mean.get();
         let deviation = self.deviation.get();
         self.deviation.set(deviation + alpha * ((value - mean).abs() - deviation));
@@ -49,24 +49,42 @@ impl Learned {
     }
 }
 
+/// From so many values on, each has the share [`ALPHA`].
+const MANY: u64 = (1.0 / ALPHA) as u64;
+
 impl Estimator {
-    /// Takes in what a request used, as far as the response tells. `quantile` is the one to learn; 0 is none.
-    pub(crate) fn learn(&self, used: &Reported, quantile: f64) {
-        for (learned, value) in self.dimensions.iter().zip(used.told()) {
-            if let Some(value) = value {
-                learned.learn(value as f64, quantile);
+    /// Takes in what a request used, as far as the response tells. `quantile` is the one to learn; 0 is none. Whether that
+    /// was the first thing it learned.
+    pub(crate) fn learn(&self, used: &Reported, quantile: f64) -> bool {
+        let before = self.seen.get();
+        let mut seen = before;
+        for (i, value) in used.told().into_iter().enumerate() {
+            let Some(value) = value else { continue };
+            let byte = 8 * i;
+            let n = (seen >> byte & 0xFF) + 1;
+            if n <= MANY {
+                seen += 1 << byte;
             }
+            self.dimensions[i].learn(n, value as f64, quantile);
         }
+        if seen != before {
+            self.seen.set(seen);
+        }
+        before == 0 && seen != 0
     }
 
     /// Whether it has learned anything.
+    #[inline]
     pub(crate) fn knows(&self) -> bool {
-        self.dimensions.iter().any(|learned| learned.values.get() > 0)
+        self.seen.get() != 0
     }
 
     /// What a request is expected to use: the quantile, or with 0 the mean. Nothing before the first is known.
     pub(crate) fn expected(&self, quantile: f64) -> Usage {
-        Usage::from_array(std::array::from_fn(|i| self.dimensions[i].expected(quantile)))
+        let seen = self.seen.get();
+        Usage::from_array(std::array::from_fn(|i| {
+            if seen >> (8 * i) & 0xFF == 0 { 0 } else { self.dimensions[i].expected(quantile) }
+        }))
     }
 }
 

@@ -14,7 +14,7 @@ const MIN_LEASE_WAIT_NS: u64 = 1_000_000;
 
 /// What a request is judged by.
 pub(crate) struct Question<'a> {
-    pub(crate) estimate: &'a Estimate,
+    pub(crate) estimate: &'a Estimate<'a>,
     pub(crate) settings: &'a Settings,
     /// The lowest known latency of the capability; 0 if none is known.
     pub(crate) lowest_latency: f64,
@@ -30,36 +30,34 @@ impl Question<'_> {
     }
 }
 
-/// A provider's place in a decision.
-pub(crate) fn judge(locked: &Locked<'_>, question: &Question<'_>, index: u32, row: &Row, thorough: bool) -> Ranked {
-    let hold = hold(locked, question, &question.usage(locked, row.estimator), thorough);
-    let (held_by, retry_after_ns) = hold.map_or((None, 0), |(held_by, wait)| (Some(held_by), wait));
-    let mut ranked = Ranked {
-        provider: locked.index,
-        index,
-        held_by,
-        score: Score::default(),
-        seconds_to_exhaustion: f64::INFINITY,
-        retry_after_ns,
-    };
-    if held_by.is_some() && !thorough {
-        return ranked;
+/// A provider's place in a decision, with all that holds it.
+pub(crate) fn judge(locked: &Locked<'_>, question: &Question<'_>, row: &Row) -> Ranked {
+    let hold = hold(locked, question, &question.usage(locked, row.estimator), true);
+    let ranked = appraise(locked, question, row);
+    match hold {
+        Some((held_by, retry_after_ns)) => Ranked { held_by: Some(held_by), retry_after_ns, ..ranked },
+        None => ranked,
     }
+}
+
+/// The place of a provider that can take the request.
+pub(crate) fn appraise(locked: &Locked<'_>, question: &Question<'_>, row: &Row) -> Ranked {
     let health = &locked.provider.health;
     let mut share = 1.0_f64;
+    let mut seconds_to_exhaustion = f64::INFINITY;
     for (_, q) in locked.quotas() {
         let forecast = q.forecast(locked.now);
         share = share.min(forecast.share);
-        ranked.seconds_to_exhaustion = ranked.seconds_to_exhaustion.min(forecast.seconds_to_exhaustion);
+        seconds_to_exhaustion = seconds_to_exhaustion.min(forecast.seconds_to_exhaustion);
     }
-    ranked.score = Score::new(
+    let score = Score::new(
         quota_component(share),
         health.at(locked.now.mono, question.settings),
         row.priority,
         latency_component(health.latency_ns(), question.lowest_latency),
         &question.settings.weights,
     );
-    ranked
+    Ranked { provider: locked.index, index: row.index, held_by: None, score, seconds_to_exhaustion, retry_after_ns: 0 }
 }
 
 /// What keeps a provider from taking the request, and for how long: the longest of all that does if the look is thorough,
@@ -82,7 +80,7 @@ pub(crate) fn hold(
         !thorough
     };
 
-    if estimate.excluded.contains(locked.index) && add(HeldBy::Exclusion, &|| NEVER) {
+    if estimate.excluded.contains(&locked.index) && add(HeldBy::Exclusion, &|| NEVER) {
         return longest;
     }
     let cooldown = health.cooldown_left(now.mono);

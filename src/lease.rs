@@ -1,6 +1,6 @@
 //! Leases: checked handles, and the records behind them.
 
-use crate::table::{Cell, Table};
+use crate::table::{Cell, SmallCell, Table};
 use crate::usage::{COUNTED, Usage};
 
 /// A lease as the caller holds it: the record's index and its generation. Below 2^63, never 0.
@@ -35,24 +35,26 @@ impl LeaseId {
 /// A lease slot. It belongs to one provider for good, whose lock guards it; only the generation changes hands.
 #[derive(Debug, Default)]
 pub(crate) struct Lease {
-    provider: Cell,
+    provider: SmallCell,
+    /// The provider's definition that it was charged on.
+    epoch: SmallCell,
     /// Counts the leases that the slot has held. Starts differently in each engine, so that a lease of another is stale.
+    /// The highest bits say whether it is out, and whether it is a probe.
     generation: Cell,
-    active: Cell,
     granted: Cell,
     expires: Cell,
     /// The effective time of its charges.
     at: Cell,
-    /// The provider's definition that it was charged on.
-    epoch: Cell,
-    probe: Cell,
-    level: Cell,
-    estimator: Cell,
+    level: SmallCell,
+    estimator: SmallCell,
     units: [Cell; COUNTED],
     /// Neighbours in the provider's list of active leases, or the next free slot; index plus 1, 0 is none.
-    older: Cell,
-    newer: Cell,
+    older: SmallCell,
+    newer: SmallCell,
 }
+
+const ACTIVE: u64 = 1 << 63;
+const PROBE: u64 = 1 << 62;
 
 /// What a lease stands for.
 #[derive(Clone, Copy)]
@@ -60,7 +62,7 @@ pub(crate) struct Grant {
     pub(crate) granted: u64,
     pub(crate) expires: u64,
     pub(crate) at: u64,
-    pub(crate) epoch: u64,
+    pub(crate) epoch: u32,
     /// Whether it was granted while the provider was half-open or ramping.
     pub(crate) probe: bool,
     /// Leases of the provider that were out then, this one included.
@@ -73,15 +75,21 @@ pub(crate) struct Grant {
 /// The leases of one provider: a list of the active ones, first to expire first, and a list of free slots.
 #[derive(Debug, Default)]
 pub(crate) struct LeaseList {
-    oldest: Cell,
-    newest: Cell,
-    free: Cell,
+    oldest: SmallCell,
+    newest: SmallCell,
+    free: SmallCell,
 }
 
 impl Lease {
     /// The provider that owns the slot. Set once, before the first lease of the slot is known to anyone.
     pub(crate) fn provider(&self) -> u32 {
-        self.provider.get() as u32
+        self.provider.get()
+    }
+
+    /// The lease that the slot holds; `None` if it holds none.
+    fn id(&self, index: usize) -> Option<LeaseId> {
+        let word = self.generation.get();
+        (word & ACTIVE != 0).then(|| LeaseId::new(index, word))
     }
 
     fn grant(&self) -> Grant {
@@ -90,9 +98,9 @@ impl Lease {
             expires: self.expires.get(),
             at: self.at.get(),
             epoch: self.epoch.get(),
-            probe: self.probe.get() != 0,
-            level: self.level.get(),
-            estimator: self.estimator.get() as u32,
+            probe: self.generation.get() & PROBE != 0,
+            level: u64::from(self.level.get()),
+            estimator: self.estimator.get(),
             usage: Usage::from_array(std::array::from_fn(|i| self.units[i].get())),
         }
     }
@@ -101,33 +109,31 @@ impl Lease {
 impl LeaseList {
     /// Takes a slot for a lease; `None` if the table is full. `seed` is where a new slot's generations start.
     pub(crate) fn add(&self, table: &Table<Lease>, provider: u32, seed: u64, grant: &Grant) -> Option<LeaseId> {
-        let index = match self.free.get() {
-            0 => {
-                let index = table.append(1).filter(|index| index >> INDEX_BITS == 0)?;
-                let slot = table.get(index)?;
-                slot.provider.set(u64::from(provider));
-                slot.generation.set(seed.max(1));
-                index
-            }
+        let free = self.free.get();
+        let index = match free {
+            0 => table.append(1).filter(|index| index >> INDEX_BITS == 0)?,
             free => (free - 1) as usize,
         };
         let slot = table.get(index)?;
-        if self.free.get() != 0 {
+        if free == 0 {
+            slot.provider.set(provider);
+            slot.generation.set(seed.max(1));
+        } else {
             self.free.set(slot.newer.get());
         }
         slot.granted.set(grant.granted);
         slot.expires.set(grant.expires);
         slot.at.set(grant.at);
         slot.epoch.set(grant.epoch);
-        slot.probe.set(u64::from(grant.probe));
-        slot.level.set(grant.level);
-        slot.estimator.set(u64::from(grant.estimator));
+        slot.level.set(u32::try_from(grant.level).unwrap_or(u32::MAX));
+        slot.estimator.set(grant.estimator);
         slot.units.iter().zip(grant.usage.to_array()).for_each(|(cell, n)| cell.set(n));
-        slot.active.set(1);
+        let generation = slot.generation.get() & GENERATION_MASK;
+        slot.generation.set(generation | ACTIVE | if grant.probe { PROBE } else { 0 });
 
         // Behind those that expire no later: the newest, unless the time to live was lowered.
         let (mut older, mut newer) = (self.newest.get(), 0);
-        while let Some(before) = (older as usize).checked_sub(1).and_then(|i| table.get(i)) {
+        while let Some(before) = neighbour(table, older) {
             if before.expires.get() <= grant.expires {
                 break;
             }
@@ -135,40 +141,39 @@ impl LeaseList {
         }
         slot.older.set(older);
         slot.newer.set(newer);
-        let this = index as u64 + 1;
+        let this = index as u32 + 1;
         self.set_after(table, older, this);
         self.set_before(table, newer, this);
-        Some(LeaseId::new(index, slot.generation.get()))
+        Some(LeaseId::new(index, generation))
     }
 
     /// Ends a lease of this provider and frees its slot; `None` if it is not active.
     pub(crate) fn remove(&self, table: &Table<Lease>, id: LeaseId) -> Option<Grant> {
         let slot = table.get(id.index())?;
-        if slot.active.get() == 0 || LeaseId::new(id.index(), slot.generation.get()) != id {
+        if slot.id(id.index()) != Some(id) {
             return None;
         }
         let grant = slot.grant();
         let (older, newer) = (slot.older.get(), slot.newer.get());
         self.set_after(table, older, newer);
         self.set_before(table, newer, older);
-        slot.active.set(0);
         slot.generation.set(next_generation(slot.generation.get()));
         slot.newer.set(self.free.get());
-        self.free.set(id.index() as u64 + 1);
+        self.free.set(id.index() as u32 + 1);
         Some(grant)
     }
 
     /// Makes `next` follow `slot`, or lead the list if that is 0.
-    fn set_after(&self, table: &Table<Lease>, slot: u64, next: u64) {
-        match (slot as usize).checked_sub(1).and_then(|i| table.get(i)) {
+    fn set_after(&self, table: &Table<Lease>, slot: u32, next: u32) {
+        match neighbour(table, slot) {
             Some(slot) => slot.newer.set(next),
             None => self.oldest.set(next),
         }
     }
 
     /// Makes `previous` precede `slot`, or end the list if that is 0.
-    fn set_before(&self, table: &Table<Lease>, slot: u64, previous: u64) {
-        match (slot as usize).checked_sub(1).and_then(|i| table.get(i)) {
+    fn set_before(&self, table: &Table<Lease>, slot: u32, previous: u32) {
+        match neighbour(table, slot) {
             Some(slot) => slot.older.set(previous),
             None => self.newest.set(previous),
         }
@@ -176,16 +181,22 @@ impl LeaseList {
 
     /// The active leases.
     pub(crate) fn active<'a>(&'a self, table: &'a Table<Lease>) -> impl Iterator<Item = Grant> + 'a {
-        let slot = |link: u64| table.get((link as usize).checked_sub(1)?);
-        std::iter::successors(slot(self.oldest.get()), move |lease| slot(lease.newer.get())).map(Lease::grant)
+        let first = neighbour(table, self.oldest.get());
+        std::iter::successors(first, |lease| neighbour(table, lease.newer.get())).map(Lease::grant)
     }
 
     /// The active lease that expires first.
     pub(crate) fn oldest(&self, table: &Table<Lease>) -> Option<(LeaseId, Grant)> {
         let index = (self.oldest.get() as usize).checked_sub(1)?;
         let slot = table.get(index)?;
-        Some((LeaseId::new(index, slot.generation.get()), slot.grant()))
+        Some((slot.id(index)?, slot.grant()))
     }
+}
+
+/// The slot that a link leads to.
+#[inline]
+fn neighbour(table: &Table<Lease>, link: u32) -> Option<&Lease> {
+    table.get((link as usize).checked_sub(1)?)
 }
 
 /// The generation after this one; never 0, so that no lease is 0.

@@ -1,15 +1,14 @@
 //! A provider's record, and the locked view of it that every operation works on.
 
-use parking_lot::Mutex;
-
 use crate::clock::Now;
 use crate::config::{Dimension, Settings, Strategy, ms_to_ns};
 use crate::estimate::Estimator;
 use crate::feedback::headers;
 use crate::health::{Health, Observed};
 use crate::lease::{Grant, Lease, LeaseId, LeaseList};
+use crate::lock::Lock;
 use crate::quota::{LimitSource, Mark, Quota, QuotaRef, Told};
-use crate::table::{Cell, FloatCell, Table};
+use crate::table::{Cell, FloatCell, Record, Run, Table};
 use crate::usage::{Reported, Usage};
 
 /// Counters of a provider, or their sum over all.
@@ -53,16 +52,12 @@ struct CounterCells {
 /// A provider. Its definition and all that is known of it, but for the quotas, which are records of their own.
 #[derive(Debug, Default)]
 pub(crate) struct Provider {
-    lock: Mutex<()>,
+    lock: Lock,
     /// The latest time seen: a clock that goes back counts as standing still.
     latest: Cell,
     cooldown_secs: FloatCell,
     /// Counts definitions: a lease was charged on the quotas that were there when it was granted.
     epoch: Cell,
-    /// Its links: where they start, how many there are, and how many fit.
-    links_at: Cell,
-    links_len: Cell,
-    links_room: Cell,
     leases: LeaseList,
     in_flight: Cell,
     /// Leases out that were granted while the provider was half-open or ramping.
@@ -81,29 +76,45 @@ const NEARLY_SPENT: u64 = 20;
 /// A wait in whole seconds may be so much longer than its window.
 const ROUNDING_NS: u64 = 1_000_000_000;
 
-/// From a provider to one of its quotas: the quota's index, whether it is a pool, and since which definition of the
-/// provider its leases are charged there; and whether nobody configured it, so that it only serves to learn. One word.
-#[derive(Debug, Default)]
-pub(crate) struct Link(Cell);
+/// A provider as the configuration in force wires it: its record and its quotas.
+#[derive(Clone)]
+pub(crate) struct Wired {
+    pub(crate) provider: Record<Provider>,
+    /// Its own quotas, then its pools, each by index: the order in which pools are locked.
+    links: Box<[Link]>,
+    /// How many are its own.
+    own: usize,
+}
 
-const POOLED: u64 = 1 << 31;
-const IMPLICIT: u64 = 1 << 30;
+/// From a provider to one of its quotas.
+#[derive(Clone)]
+pub(crate) struct Link {
+    index: u32,
+    /// Since which definition of the provider its leases are charged there.
+    since: u64,
+    /// Nobody configured it: it only serves to learn.
+    implicit: bool,
+    quota: Record<Quota>,
+    marks: Run<Mark>,
+}
 
 impl Link {
-    fn quota(&self) -> usize {
-        (self.0.get() & (IMPLICIT - 1)) as usize
+    #[inline]
+    fn quota(&self) -> QuotaRef<'_> {
+        QuotaRef::new(&self.quota, &self.marks)
+    }
+}
+
+impl Wired {
+    /// Takes over the marks that a quota got.
+    pub(crate) fn renew_marks(&mut self, quota: u32, marks: &Table<Mark>) {
+        for link in self.links.iter_mut().filter(|link| link.index == quota) {
+            link.marks = link.quota.keep_marks(marks);
+        }
     }
 
-    fn is_implicit(&self) -> bool {
-        self.0.get() & IMPLICIT != 0
-    }
-
-    fn is_pooled(&self) -> bool {
-        self.0.get() & POOLED != 0
-    }
-
-    fn since(&self) -> u64 {
-        self.0.get() >> 32
+    fn is_pooled(&self, quota: u32) -> bool {
+        self.links[self.own..].iter().any(|link| link.index == quota)
     }
 }
 
@@ -111,10 +122,11 @@ impl Link {
 pub(crate) struct State {
     pub(crate) providers: Table<Provider>,
     pub(crate) quotas: Table<Quota>,
-    pub(crate) links: Table<Link>,
     pub(crate) marks: Table<Mark>,
     pub(crate) leases: Table<Lease>,
     pub(crate) estimators: Table<Estimator>,
+    /// How many estimators know anything: who looks for one that does looks again only when there is one more.
+    pub(crate) knowing: Cell,
     /// Where the generations of lease slots start.
     pub(crate) seed: u64,
     /// No lease expires before this time.
@@ -125,9 +137,11 @@ pub(crate) struct State {
 #[derive(Clone, Copy)]
 pub(crate) struct Locked<'a> {
     state: &'a State,
+    /// All providers, by index.
+    all: &'a [Wired],
+    wired: &'a Wired,
     pub(crate) index: u32,
     pub(crate) provider: &'a Provider,
-    links: &'a [Link],
     pub(crate) now: Now,
 }
 
@@ -137,10 +151,10 @@ impl State {
             next_expiry: Cell::default(),
             providers: Table::new(),
             quotas: Table::new(),
-            links: Table::new(),
             marks: Table::new(),
             leases: Table::new(),
             estimators: Table::new(),
+            knowing: Cell::default(),
             seed,
         };
         state.next_expiry.set(u64::MAX);
@@ -149,53 +163,34 @@ impl State {
 
     /// Runs `work` with a provider and its pools locked. Locks are taken in one order everywhere:
     /// the provider, then its pools by index; no call holds two providers. `None` if there is no such provider.
-    pub(crate) fn locked<R>(&self, index: u32, now: Now, work: impl FnOnce(Locked<'_>) -> R) -> Option<R> {
-        let provider = self.providers.get(index as usize)?;
+    #[inline]
+    pub(crate) fn locked<R>(
+        &self,
+        all: &[Wired],
+        index: u32,
+        now: Now,
+        work: impl FnOnce(Locked<'_>) -> R,
+    ) -> Option<R> {
+        let wired = all.get(index as usize)?;
+        let provider = &*wired.provider;
         let _guard = provider.lock.lock();
-        let links = self.links.run(provider.links_at.get() as usize, provider.links_len.get() as usize);
-        let private = links.iter().take_while(|link| !link.is_pooled()).count();
-        let pools = links.get(private..).unwrap_or_default();
-        let mono = provider.latest.get().max(now.mono);
-        provider.latest.set(mono);
-        Some(
-            self.with_pools(pools, Now { mono, ..now }, |now| {
-                work(Locked { state: self, index, provider, links, now })
-            }),
-        )
-    }
-
-    /// Locks the pools one after the other. Each passes on the latest time that it or the ones before have seen.
-    fn with_pools<R>(&self, pools: &[Link], now: Now, work: impl FnOnce(Now) -> R) -> R {
-        let Some((first, rest)) = pools.split_first() else { return work(now) };
-        let Some(pool) = self.quotas.get(first.quota()) else { return work(now) };
-        let _guard = pool.lock.lock();
-        let mono = pool.latest.get().max(now.mono);
-        pool.latest.set(mono);
-        self.with_pools(rest, Now { mono, ..now }, work)
+        let now = later(&provider.latest, now);
+        let work = |now| work(Locked { state: self, all, wired, index, provider, now });
+        Some(with_pools(&wired.links[wired.own..], now, work))
     }
 
     /// Ends the leases of all providers that have expired. Every provider is locked, so that no lease is missed: one that is
     /// granted later lowers `next_expiry` after it was raised here.
-    pub(crate) fn expire_leases(&self, now: Now) {
+    #[cold]
+    pub(crate) fn expire_leases(&self, all: &[Wired], now: Now) {
         self.next_expiry.set(u64::MAX);
-        for index in 0..self.providers.len() {
-            let next = self.locked(index as u32, now, |locked| {
+        for index in 0..all.len() {
+            let next = self.locked(all, index as u32, now, |locked| {
                 locked.expire_leases();
                 locked.oldest_lease().map_or(u64::MAX, |lease| lease.expires)
             });
             self.next_expiry.lower(next.unwrap_or(u64::MAX));
         }
-    }
-
-    /// When the next slot of a pool is expected to come back, by a look at its providers without their locks: each may
-    /// have moved on meanwhile.
-    pub(crate) fn pool_slot_at(&self, quota: u32) -> u64 {
-        let providers = (0..self.providers.len()).filter_map(|i| self.providers.get(i));
-        let members = providers.filter(|p| {
-            let links = self.links.run(p.links_at.get() as usize, p.links_len.get() as usize);
-            p.in_flight.get() > 0 && links.iter().any(|link| link.quota() == quota as usize)
-        });
-        members.filter_map(|p| p.slot_at(&self.leases)).min().unwrap_or(0)
     }
 
     /// The latest time that a provider and its pools have seen, or `now`.
@@ -223,6 +218,34 @@ impl State {
                 leases_in_flight: sum.leases_in_flight + c.leases_in_flight,
             }
         })
+    }
+}
+
+/// The later of now and the latest time that a record has seen, which that becomes.
+#[inline]
+fn later(latest: &Cell, now: Now) -> Now {
+    let seen = latest.get();
+    if now.mono > seen {
+        latest.set(now.mono);
+    }
+    Now { mono: now.mono.max(seen), ..now }
+}
+
+/// Locks the pools one after the other. Each passes on the latest time that it or the ones before have seen.
+#[inline]
+fn with_pools<R>(pools: &[Link], now: Now, work: impl FnOnce(Now) -> R) -> R {
+    match pools.split_first() {
+        None => work(now),
+        Some((first, rest)) => with_pool(first, rest, now, work),
+    }
+}
+
+fn with_pool<R>(pool: &Link, rest: &[Link], now: Now, work: impl FnOnce(Now) -> R) -> R {
+    let _guard = pool.quota.lock.lock();
+    let now = later(&pool.quota.latest, now);
+    match rest.split_first() {
+        None => work(now),
+        Some((first, rest)) => with_pool(first, rest, now, work),
     }
 }
 
@@ -267,69 +290,60 @@ pub(crate) struct Wanted {
 impl State {
     /// Gives a provider its definition: its cooldown and the quotas it is charged on, which are defined already. Leases in
     /// flight hold a slot on every concurrency quota, also on one that is new; on other quotas they are settled only if
-    /// they were charged there. `false`, with nothing changed, if there is no room left.
-    #[must_use]
-    pub(crate) fn define(&self, index: u32, cooldown_secs: f64, wanted: &[Wanted], now: Now) -> bool {
-        let Some(provider) = self.providers.get(index as usize) else { return false };
-        let grows = wanted.len() > provider.links_room.get() as usize;
-        let run = if grows { self.links.append(wanted.len()) } else { Some(provider.links_at.get() as usize) };
-        let Some(run) = run else { return false };
+    /// they were charged there. `index` may be one behind the last of `all`: a new provider.
+    pub(crate) fn define(
+        &self,
+        all: &mut Vec<Wired>,
+        index: u32,
+        cooldown_secs: f64,
+        mut wanted: Vec<Wanted>,
+        now: Now,
+    ) -> Option<()> {
+        let provider = self.providers.record(index as usize)?;
+        let old = all.get(index as usize).map(|wired| &*wired.links).unwrap_or_default();
+        let epoch = provider.epoch.get() + 1;
+        wanted.sort_by_key(|w| (w.pooled, w.quota));
+        let links = wanted.iter().map(|w| {
+            let since = old.iter().find(|link| link.index == w.quota).map_or(epoch, |link| link.since);
+            let quota = self.quotas.record(w.quota as usize)?;
+            let marks = quota.keep_marks(&self.marks);
+            Some(Link { index: w.quota, since, implicit: w.implicit, quota, marks })
+        });
+        let links = links.collect::<Option<Box<[_]>>>()?;
+        let own = wanted.iter().filter(|w| !w.pooled).count();
 
         // Slots that the old definition holds go back, and the new one takes its own: nobody can see the gap, as a
         // definition changes only while no other call runs.
-        self.locked(index, now, |locked| locked.hold_slots(Quota::give_slots));
-        let epoch = provider.epoch.get() + 1;
-        let old: Vec<(usize, u64)> = self
-            .links
-            .run(provider.links_at.get() as usize, provider.links_len.get() as usize)
-            .iter()
-            .map(|link| (link.quota(), link.since()))
-            .collect();
-        for (quota, since) in old.iter().filter(|(quota, _)| !wanted.iter().any(|w| w.quota as usize == *quota)) {
+        self.locked(all, index, now, |locked| locked.hold_slots(Quota::give_slots));
+        for link in old.iter().filter(|link| !wanted.iter().any(|w| w.quota == link.index)) {
             // Its leases will not release what they reserved on a quota that goes.
-            if let Some(q) = self.quotas.get(*quota) {
-                let q = QuotaRef::new(q, &self.marks);
-                provider.leases.active(&self.leases).filter(|lease| lease.epoch >= *since).for_each(|lease| {
-                    q.forget_pending(lease.usage.of(q.dimension()));
-                });
-            }
+            let q = link.quota();
+            provider.leases.active(&self.leases).filter(|lease| u64::from(lease.epoch) >= link.since).for_each(|lease| {
+                q.forget_pending(lease.usage.of(q.dimension()));
+            });
         }
-        let mut wanted = wanted.to_vec();
-        wanted.sort_by_key(|w| (w.pooled, w.quota));
-        for (link, w) in self.links.run(run, wanted.len()).iter().zip(&wanted) {
-            let known = old.iter().find(|(quota, _)| *quota == w.quota as usize);
-            let since = known.map_or(epoch, |(_, since)| *since);
-            let flags = if w.pooled { POOLED } else { 0 } | if w.implicit { IMPLICIT } else { 0 };
-            link.0.set(since << 32 | flags | u64::from(w.quota));
-        }
-        if grows {
-            provider.links_room.set(wanted.len() as u64);
-        }
-        provider.links_at.set(run as u64);
-        provider.links_len.set(wanted.len() as u64);
         provider.epoch.set(epoch);
         provider.cooldown_secs.set(cooldown_secs);
-        self.locked(index, now, |locked| locked.hold_slots(Quota::take_slots));
-        true
+        let wired = Wired { provider, links, own };
+        match all.get_mut(index as usize) {
+            Some(old) => *old = wired,
+            None => all.push(wired),
+        }
+        self.locked(all, index, now, |locked| locked.hold_slots(Quota::take_slots))
     }
 }
 
 impl<'a> Locked<'a> {
-    fn quota(&self, link: &Link) -> Option<QuotaRef<'a>> {
-        Some(QuotaRef::new(self.state.quotas.get(link.quota())?, &self.state.marks))
-    }
-
     /// Its quotas with their records.
+    #[inline]
     pub(crate) fn quotas(self) -> impl Iterator<Item = (u32, QuotaRef<'a>)> {
-        self.links.iter().filter_map(move |link| Some((link.quota() as u32, self.quota(link)?)))
+        self.wired.links.iter().map(|link| (link.index, link.quota()))
     }
 
     /// The quotas that someone configured, or that were learned.
     pub(crate) fn visible_quotas(self) -> impl Iterator<Item = (u32, QuotaRef<'a>)> {
-        let visible = move |link: &&Link| {
-            !link.is_implicit() || self.quota(link).is_some_and(|q| q.limit_source() != LimitSource::Configured)
-        };
-        self.links.iter().filter(visible).filter_map(move |link| Some((link.quota() as u32, self.quota(link)?)))
+        let seen = |link: &&Link| !link.implicit || link.quota().limit_source() != LimitSource::Configured;
+        self.wired.links.iter().filter(seen).map(|link| (link.index, link.quota()))
     }
 
     /// Passes the leases in flight to every concurrency quota.
@@ -359,8 +373,10 @@ impl<'a> Locked<'a> {
 
     /// Learns what requests use from one that went well.
     pub(crate) fn learn_usage(&self, request: &Grant, used: &Reported, quantile: f64) {
-        if let Some(estimator) = self.state.estimators.get(request.estimator as usize) {
-            estimator.learn(used, quantile);
+        if let Some(estimator) = self.state.estimators.get(request.estimator as usize)
+            && estimator.learn(used, quantile)
+        {
+            self.state.knowing.count();
         }
     }
 
@@ -376,8 +392,14 @@ impl<'a> Locked<'a> {
 
     /// When the next slot of one of its concurrency quotas is expected to come back.
     pub(crate) fn quota_slot_at(&self, quota: u32) -> u64 {
-        let pooled = self.links.iter().any(|link| link.is_pooled() && link.quota() == quota as usize);
-        if pooled { self.state.pool_slot_at(quota) } else { self.slot_at() }
+        if self.wired.is_pooled(quota) { self.pool_slot_at(quota) } else { self.slot_at() }
+    }
+
+    /// When the next slot of a pool is expected to come back, by a look at its providers without their locks: each may
+    /// have moved on meanwhile.
+    fn pool_slot_at(&self, quota: u32) -> u64 {
+        let members = self.all.iter().filter(|w| w.provider.in_flight.get() > 0 && w.is_pooled(quota));
+        members.filter_map(|w| w.provider.slot_at(&self.state.leases)).min().unwrap_or(0)
     }
 
     /// Reserves `usage` on every quota; `None`, with nothing changed, if there is no lease slot left.
@@ -388,7 +410,7 @@ impl<'a> Locked<'a> {
             granted,
             expires: granted.saturating_add(settings.lease_ttl_ns),
             at: granted.saturating_add(settings.skew_ns),
-            epoch: p.epoch.get(),
+            epoch: p.epoch.get() as u32,
             probe: p.health.allowed().is_some(),
             level: p.in_flight.get() + 1,
             estimator,
@@ -446,11 +468,12 @@ impl<'a> Locked<'a> {
 
     /// The quotas that a lease of this definition was charged on. It holds a slot on every concurrency quota: one that
     /// came later counted it when it came.
-    fn charged(self, epoch: u64) -> impl Iterator<Item = (u32, QuotaRef<'a>)> {
-        let charged = move |(link, q): (&Link, QuotaRef<'a>)| {
-            (link.since() <= epoch || q.dimension() == Dimension::Concurrency).then_some((link.quota() as u32, q))
+    fn charged(self, epoch: u32) -> impl Iterator<Item = (u32, QuotaRef<'a>)> {
+        let links = self.wired.links.iter().map(|link| (link, link.quota()));
+        let charged = move |(link, q): &(&Link, QuotaRef<'_>)| {
+            link.since <= u64::from(epoch) || q.dimension() == Dimension::Concurrency
         };
-        self.links.iter().filter_map(move |link| charged((link, self.quota(link)?)))
+        links.filter(charged).map(|(link, q)| (link.index, q))
     }
 
     /// A request that was sent without a lease, `latency_ns` before now, as if it had had one.

@@ -1,9 +1,11 @@
 //! The configuration in force: names, capabilities, and which record is whose.
 
+use std::collections::HashSet;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
+
+use rustc_hash::FxHashMap;
 
 use crate::clock::Now;
 use crate::config::{
@@ -11,10 +13,11 @@ use crate::config::{
     validate_name,
 };
 use crate::error::Error;
-use crate::provider::{State, Wanted};
+use crate::estimate::Estimator;
+use crate::provider::{State, Wanted, Wired};
 use crate::quota::QuotaRef;
-use crate::score::priority_component;
-use crate::table::Table;
+use crate::score::{Score, priority_component};
+use crate::table::{Cell, Table};
 
 /// Names that were handed out as pointers: never moved or freed while the engine lives.
 pub(crate) struct Names {
@@ -53,6 +56,7 @@ fn store(names: &Table<OnceLock<CString>>, name: Option<&str>) -> Option<()> {
 
 /// A provider by name. It keeps its record when it is removed: its leases are still out, its usage still counts, and its
 /// name may still be in the caller's hands.
+#[derive(Clone)]
 struct Known {
     index: u32,
     registered: bool,
@@ -61,45 +65,79 @@ struct Known {
 }
 
 /// A capability, ready to route.
+#[derive(Clone)]
 pub(crate) struct Capability {
     config: CapabilityConfig,
+    /// Its providers, those with the highest bound first, equals in the order of the list.
     pub(crate) rows: Box<[Row]>,
+    /// The estimator of the first provider of the list whose one knows anything, and how many knew something then.
+    fallback: Arc<Fallback>,
+}
+
+#[derive(Default)]
+struct Fallback {
+    estimator: Cell,
+    knowing: Cell,
 }
 
 /// One provider of a capability.
 #[derive(Clone, Copy)]
 pub(crate) struct Row {
     pub(crate) provider: u32,
-    /// The priority component of its score.
-    pub(crate) priority: f64,
+    /// Its place in the list.
+    pub(crate) index: u32,
     /// What its requests use.
     pub(crate) estimator: u32,
+    /// The priority component of its score.
+    pub(crate) priority: f64,
+    /// The score that it can have at most.
+    pub(crate) bound: f64,
+}
+
+/// No estimator.
+const NONE: u32 = u32::MAX;
+
+impl Capability {
+    /// The estimator for a provider that has served nothing yet: that of the first of the list whose one knows anything.
+    #[inline]
+    pub(crate) fn fallback(&self, state: &State) -> u32 {
+        let knowing = state.knowing.get();
+        if self.fallback.knowing.get() != knowing {
+            self.find_fallback(state, knowing);
+        }
+        self.fallback.estimator.get() as u32
+    }
+
+    /// What one knows is never forgotten: only a new one can change the answer.
+    #[cold]
+    fn find_fallback(&self, state: &State, knowing: u64) {
+        let knows = |row: &&Row| state.estimators.get(row.estimator as usize).is_some_and(Estimator::knows);
+        let first = self.rows.iter().filter(knows).min_by_key(|row| row.index);
+        self.fallback.estimator.set(u64::from(first.map_or(NONE, |row| row.estimator)));
+        self.fallback.knowing.set(knowing);
+    }
 }
 
 /// The configuration in force.
+#[derive(Clone, Default)]
 pub(crate) struct Registry {
     pub(crate) settings: Settings,
     /// Whether a quota needs the calendar, so that the wall clock is read.
     pub(crate) needs_calendar: bool,
-    providers: HashMap<Box<str>, Known>,
-    capabilities: HashMap<Box<str>, Capability>,
+    /// The providers by the index of their records, removed ones included.
+    pub(crate) wired: Vec<Wired>,
+    providers: FxHashMap<Box<str>, Known>,
+    capabilities: FxHashMap<Box<str>, Capability>,
     /// The records of quotas, of a provider (by index) or of a pool. Never forgotten: usage outlives a definition.
-    quotas: HashMap<(Option<u32>, QuotaIdentity), u32>,
+    quotas: FxHashMap<(Option<u32>, QuotaIdentity), u32>,
     /// The records of estimators, of a capability and a provider.
-    estimators: HashMap<(Box<str>, u32), u32>,
+    estimators: FxHashMap<(Box<str>, u32), u32>,
 }
 
 impl Registry {
     /// `settings` are valid.
     pub(crate) fn new(settings: Settings) -> Self {
-        Self {
-            settings: normalised(settings),
-            needs_calendar: false,
-            providers: HashMap::new(),
-            capabilities: HashMap::new(),
-            quotas: HashMap::new(),
-            estimators: HashMap::new(),
-        }
+        Self { settings: normalised(settings), ..Self::default() }
     }
 
     /// The record of a registered provider.
@@ -147,7 +185,8 @@ impl Registry {
                     free.insert(state.estimators.append(1).ok_or(Error::Capacity("capabilities"))? as u32);
                 }
             }
-            self.capabilities.insert(config.name.clone(), Capability { config, rows: Box::default() });
+            let capability = Capability { config, rows: Box::default(), fallback: Arc::default() };
+            self.capabilities.insert(capability.config.name.clone(), capability);
         }
         self.rebuild();
         Ok(())
@@ -197,15 +236,14 @@ impl Registry {
                 }
             };
             let now = state.latest(index, record, now);
-            if !QuotaRef::define(state.quotas.get(record as usize)?, &state.marks, quota, now) {
-                return None;
+            QuotaRef::define(state.quotas.get(record as usize)?, &state.marks, quota, now)?;
+            if owner.is_none() {
+                self.wired.iter_mut().for_each(|wired| wired.renew_marks(record, &state.marks));
             }
             self.needs_calendar |= quota.strategy() == Strategy::FixedWindow;
             wanted.push(Wanted { quota: record, pooled: owner.is_none(), implicit: is_implicit });
         }
-        if !state.define(index, config.cooldown_seconds, &wanted, now) {
-            return None;
-        }
+        state.define(&mut self.wired, index, config.cooldown_seconds, wanted, now)?;
         let known = Known { index, registered: true, priority: config.priority, weight: config.weight };
         self.providers.insert(config.name, known);
         Some(())
@@ -219,13 +257,21 @@ impl Registry {
                 Some((known, c.priority.unwrap_or(known.priority)))
             });
             let highest = candidates.clone().map(|(_, priority)| priority).max().unwrap_or(0);
-            capability.rows = candidates
-                .map(|(known, priority)| Row {
+            let rows = candidates.enumerate().map(|(index, (known, priority))| {
+                let priority = priority_component(priority, highest, known.weight);
+                Row {
                     provider: known.index,
-                    priority: priority_component(priority, highest, known.weight),
-                    estimator: self.estimators.get(&(name.clone(), known.index)).copied().unwrap_or(u32::MAX),
-                })
-                .collect();
+                    index: index as u32,
+                    estimator: self.estimators.get(&(name.clone(), known.index)).copied().unwrap_or(NONE),
+                    priority,
+                    bound: Score::new(1.0, 1.0, priority, 1.0, &self.settings.weights).total,
+                }
+            });
+            let mut rows: Vec<_> = rows.collect();
+            rows.sort_by(|a, b| b.bound.total_cmp(&a.bound));
+            capability.rows = rows.into();
+            // Not yet looked for: no number of estimators is this large.
+            capability.fallback.knowing.set(u64::MAX);
         }
     }
 }

@@ -4,8 +4,9 @@
 //! engine. Its fields are cells: atomics that are written under the lock of the provider or pool that owns the record, and
 //! may be read by anyone. They are accessed with relaxed ordering because the lock orders them.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
@@ -50,6 +51,22 @@ impl Cell {
     }
 }
 
+/// A small integer of a record.
+#[derive(Debug, Default)]
+pub(crate) struct SmallCell(AtomicU32);
+
+impl SmallCell {
+    #[inline]
+    pub(crate) fn get(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn set(&self, value: u32) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+}
+
 /// A number of a record. Zero bytes are 0.0.
 #[derive(Debug, Default)]
 pub(crate) struct FloatCell(Cell);
@@ -66,30 +83,81 @@ impl FloatCell {
     }
 }
 
-/// Records in the first chunk; each further chunk is as large as all before it.
-const FIRST: usize = 64;
-const CHUNKS: usize = 24;
-
-/// A table of records that grows by chunks.
+/// A table of records that grows by chunks. Each chunk is an eighth of all before it, so that little is ever unused.
 pub(crate) struct Table<T> {
-    chunks: [OnceLock<Box<[T]>>; CHUNKS],
+    chunks: [OnceLock<Arc<[T]>>; CHUNKS],
     len: Mutex<usize>,
 }
 
-/// The chunk of a record and its place there.
+/// Records in the first chunks.
+const FIRST: usize = 1 << FIRST_BITS;
+const FIRST_BITS: u32 = 7;
+/// Chunks of one size.
+const EQUAL: usize = 1 << EQUAL_BITS;
+const EQUAL_BITS: u32 = 3;
+const CHUNKS: usize = 21 << EQUAL_BITS;
+
+/// The chunk of a record and its place there. Eight chunks hold 128 records each, the next eight 256, and so on.
 #[inline]
 fn place(index: usize) -> (usize, usize) {
-    let chunk = (index / FIRST + 1).ilog2() as usize;
-    (chunk, index - start(chunk))
+    let doublings = (index / (FIRST * EQUAL) + 1).ilog2();
+    let at = index - FIRST * EQUAL * ((1 << doublings) - 1);
+    let bits = FIRST_BITS + doublings;
+    ((doublings << EQUAL_BITS) as usize + (at >> bits), at & ((1 << bits) - 1))
 }
 
+/// The first record of a chunk.
 fn start(chunk: usize) -> usize {
-    FIRST * ((1 << chunk) - 1)
+    let (doublings, nth) = (chunk >> EQUAL_BITS, chunk & (EQUAL - 1));
+    FIRST * EQUAL * ((1 << doublings) - 1) + nth * (FIRST << doublings)
+}
+
+/// A record by itself: as fast as a pointer, and keeps its chunk alive.
+pub(crate) struct Record<T> {
+    chunk: Arc<[T]>,
+    at: u32,
+}
+
+impl<T> Clone for Record<T> {
+    fn clone(&self) -> Self {
+        Self { chunk: self.chunk.clone(), at: self.at }
+    }
+}
+
+impl<T> Clone for Run<T> {
+    fn clone(&self) -> Self {
+        Self { chunk: self.chunk.clone(), at: self.at, len: self.len }
+    }
+}
+
+impl<T> Deref for Record<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.chunk[self.at as usize]
+    }
+}
+
+/// Records that were appended together.
+pub(crate) struct Run<T> {
+    chunk: Arc<[T]>,
+    at: u32,
+    len: u32,
+}
+
+impl<T> Deref for Run<T> {
+    type Target = [T];
+
+    #[inline]
+    fn deref(&self) -> &[T] {
+        &self.chunk[self.at as usize..][..self.len as usize]
+    }
 }
 
 impl<T: Default> Table<T> {
-    /// Most records of a table: about a thousand million.
-    pub(crate) const MAX: usize = FIRST * ((1 << CHUNKS) - 1);
+    /// Most records of a table: about two thousand million.
+    pub(crate) const MAX: usize = FIRST * EQUAL * ((1 << (CHUNKS >> EQUAL_BITS)) - 1);
 
     pub(crate) fn new() -> Self {
         Self { chunks: [const { OnceLock::new() }; CHUNKS], len: Mutex::new(0) }
@@ -115,18 +183,37 @@ impl<T: Default> Table<T> {
         }
     }
 
+    #[inline]
+    fn chunk(&self, index: usize) -> Option<(&Arc<[T]>, usize)> {
+        let (chunk, at) = place(index);
+        Some((self.chunks.get(chunk)?.get()?, at))
+    }
+
     /// A record that was appended.
     #[inline]
     pub(crate) fn get(&self, index: usize) -> Option<&T> {
-        let (chunk, at) = place(index);
-        self.chunks.get(chunk)?.get()?.get(at)
+        let (chunk, at) = self.chunk(index)?;
+        chunk.get(at)
+    }
+
+    /// The same, to be kept.
+    pub(crate) fn record(&self, index: usize) -> Option<Record<T>> {
+        let (chunk, at) = self.chunk(index)?;
+        Some(Record { chunk: chunk.clone(), at: u32::try_from(at).ok()? })
     }
 
     /// `n` records that were appended together; empty if they were not.
-    #[inline]
     pub(crate) fn run(&self, first: usize, n: usize) -> &[T] {
-        let (chunk, at) = place(first);
-        self.chunks.get(chunk).and_then(OnceLock::get).and_then(|records| records.get(at..at + n)).unwrap_or_default()
+        self.chunk(first).and_then(|(chunk, at)| chunk.get(at..at + n)).unwrap_or_default()
+    }
+
+    /// The same, to be kept.
+    pub(crate) fn keep_run(&self, first: usize, n: usize) -> Run<T> {
+        let found = self.chunk(first).filter(|(chunk, at)| chunk.len() >= at + n);
+        match found {
+            Some((chunk, at)) => Run { chunk: chunk.clone(), at: at as u32, len: n as u32 },
+            None => Run { chunk: Arc::new([]), at: 0, len: 0 },
+        }
     }
 
     /// How many records there are.
@@ -142,22 +229,27 @@ mod tests {
     #[test]
     fn records_stay_where_they_are() {
         let table = Table::<Cell>::new();
-        let first = table.append(1).and_then(|i| table.get(i)).unwrap();
+        let first = table.append(1).and_then(|i| table.record(i)).unwrap();
         first.set(7);
         for n in 1..200 {
             let at = table.append(n).unwrap();
             assert_eq!(table.run(at, n).len(), n, "a run of {n} at {at}");
+            assert_eq!(table.keep_run(at, n).len(), n, "a kept run of {n} at {at}");
         }
-        assert_eq!(first.get(), 7);
+        assert_eq!(table.get(0).unwrap().get(), 7);
         assert!(table.get(table.len() + 100_000).is_none());
+        assert!(table.keep_run(table.len() + 100_000, 3).is_empty());
     }
 
     #[test]
     fn chunks_follow_each_other() {
-        for index in [0, 1, 63, 64, 191, 192, 447, 448, 1_000_000] {
+        let mut expected = (0, 0);
+        for index in 0..100_000 {
             let (chunk, at) = place(index);
+            assert_eq!((chunk, at), expected, "{index}");
             assert_eq!(start(chunk) + at, index);
-            assert!(index < start(chunk + 1));
+            expected = if index + 1 == start(chunk + 1) { (chunk + 1, 0) } else { (chunk, at + 1) };
         }
+        assert!(place(Table::<Cell>::MAX - 1).0 < CHUNKS);
     }
 }

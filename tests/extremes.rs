@@ -7,7 +7,7 @@ use common::*;
 use grate::Error;
 use grate::clock::Clock;
 use grate::config::{Change, Dimension, ProviderConfig, QuotaConfig, Settings, Strategy, Weights};
-use grate::engine::{Estimate, Excluded, HeldBy, Report};
+use grate::engine::{Estimate, HeldBy, Report};
 use grate::feedback::{Outcome, headers};
 use grate::health::Circuit;
 use grate::lease::LeaseId;
@@ -713,9 +713,7 @@ fn estimates_are_learned_per_capability() {
         engine.complete(lease, &reported_tokens(Outcome::Success, 1000)).unwrap();
     }
     clock.advance_ns(2 * MINUTE);
-    let mut excluded = Excluded::default();
-    excluded.push(engine.provider_id("a").unwrap());
-    let failover = Estimate { excluded, ..one() };
+    let failover = Estimate { excluded: &[engine.provider_id("a").unwrap()], ..one() };
     let granted = (0..1000).filter(|_| engine.acquire("api", &failover, None).unwrap().available()).count();
     assert!(granted <= 12, "{granted} requests of about 1000 tokens at once, the limit is 10000");
 }

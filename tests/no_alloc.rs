@@ -14,7 +14,7 @@ use std::ptr;
 use common::*;
 use grate::capi::*;
 use grate::config::{Dimension, Settings, Strategy};
-use grate::engine::{Candidates, Estimate, Excluded, Ranked};
+use grate::engine::{Candidates, Estimate, Ranked};
 use grate::feedback::Outcome;
 use grate::lease::LeaseId;
 
@@ -110,8 +110,7 @@ fn the_engine_does_not_allocate() {
         ]
     };
     serve(&engine, ["a", "b", "c"].iter().zip([3, 5, 60]).map(|(name, limit)| provider(name, quotas(limit))).collect());
-    let mut excluded = Excluded::default();
-    excluded.push(engine.provider_id("a").unwrap());
+    let excluded = [engine.provider_id("a").unwrap()];
     let mut few = Few { all: [None; 8], len: 0 };
     let mut leases: [Option<LeaseId>; 64] = [None; 64];
     let (mut available, mut none) = (0, 0);
@@ -121,7 +120,7 @@ fn the_engine_does_not_allocate() {
     for round in 0..3000usize {
         clock.advance_ns(230 * MS);
         let estimate = Estimate { headroom: if round % 3 == 0 { 0.2 } else { 0.0 }, ..tokens(round as u64 % 9) };
-        let estimate = if round % 5 == 0 { Estimate { excluded, ..estimate } } else { estimate };
+        let estimate = if round % 5 == 0 { Estimate { excluded: &excluded, ..estimate } } else { estimate };
         let routed = assert_no_allocation("select", || engine.select("api", &estimate, None).unwrap());
         *if routed.available() { &mut available } else { &mut none } += 1;
         assert_no_allocation("select with candidates", || engine.select("api", &estimate, Some(&mut few)).unwrap());

@@ -11,7 +11,7 @@ use common::*;
 use grate::Engine;
 use grate::clock::{Clock, MockClock};
 use grate::config::{Change, Dimension, QuotaConfig, Settings, Strategy};
-use grate::engine::{Estimate, Excluded, HeldBy, Ranked, Routed};
+use grate::engine::{Estimate, HeldBy, Ranked, Routed};
 use grate::feedback::Outcome;
 use grate::health::Circuit;
 use grate::lease::LeaseId;
@@ -297,12 +297,8 @@ impl World {
         self.engine.apply(Change { capabilities: all.collect(), ..Change::default() }).unwrap();
     }
 
-    fn estimate(&self, tokens: u64, headroom: f64, exclude: Option<usize>) -> Estimate {
-        let mut excluded = Excluded::default();
-        if let Some(id) = exclude.and_then(|i| self.engine.provider_id(PROVIDERS[i])) {
-            excluded.push(id);
-        }
-        Estimate { headroom, excluded, ..common::tokens(tokens) }
+    fn excluded(&self, exclude: Option<usize>) -> Vec<u32> {
+        exclude.and_then(|i| self.engine.provider_id(PROVIDERS[i])).into_iter().collect()
     }
 
     fn in_flight(&self, i: usize) -> u64 {
@@ -458,7 +454,7 @@ impl World {
 
     /// Uses everything up, then checks that the wait that is told is exact.
     fn wait_out(&mut self, capability: usize, tokens: u64) {
-        let estimate = self.estimate(tokens, 0.0, None);
+        let estimate = common::tokens(tokens);
         let mut left = 60;
         let none = loop {
             let routed = self.acquire(capability, &estimate, None);
@@ -489,11 +485,13 @@ impl World {
         match *op {
             Op::Advance(ns) => self.clock.advance_ns(ns),
             Op::Select { capability, tokens, headroom, exclude } => {
-                let estimate = self.estimate(tokens, headroom, exclude);
+                let excluded = self.excluded(exclude);
+                let estimate = Estimate { headroom, excluded: &excluded, ..common::tokens(tokens) };
                 self.select(capability, &estimate, exclude);
             }
             Op::Acquire { capability, tokens, headroom, exclude } => {
-                let estimate = self.estimate(tokens, headroom, exclude);
+                let excluded = self.excluded(exclude);
+                let estimate = Estimate { headroom, excluded: &excluded, ..common::tokens(tokens) };
                 self.acquire(capability, &estimate, exclude);
             }
             Op::WaitOut { capability, tokens } => self.wait_out(capability, tokens),

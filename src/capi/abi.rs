@@ -42,7 +42,7 @@ pub(super) use structs;
 ///
 /// # Safety
 /// `at` is NULL or points to a struct whose `struct_size` tells how many bytes may be read.
-unsafe fn size_of_caller<T: Struct>(at: *const T) -> Result<usize, Failure> {
+pub(super) unsafe fn size_of_caller<T: Struct>(at: *const T) -> Result<usize, Failure> {
     if at.is_null() {
         return Err(Failure::null(T::NAME));
     }
@@ -181,6 +181,11 @@ pub(super) unsafe fn init<T: Struct>(at: *mut T, size: u32) {
     }
 }
 
+unsafe extern "C" {
+    /// The length of a string, or `most` if that is less (POSIX 2008).
+    fn strnlen(at: *const c_char, most: usize) -> usize;
+}
+
 /// The bytes of a NUL-terminated name. Looks at no more than the longest legal name and its terminator, so
 /// that a string without end is an error and not a walk through memory.
 ///
@@ -190,16 +195,16 @@ pub(super) unsafe fn name<'a>(at: *const c_char, what: &str) -> Result<&'a str, 
     if at.is_null() {
         return Err(Failure::null(what));
     }
-    let at = at.cast::<u8>();
     // SAFETY: bytes up to the NUL are readable, and no byte after it is touched.
-    let Some(len) = (0..=MAX_NAME_LEN).find(|&i| unsafe { at.add(i).read() } == 0) else {
+    let len = unsafe { strnlen(at, MAX_NAME_LEN + 1) };
+    if len > MAX_NAME_LEN {
         return Err(Failure::new(
             GRATE_ERR_INVALID_NAME,
             format_args!("{what} is longer than {MAX_NAME_LEN} bytes or has no terminating NUL"),
         ));
-    };
+    }
     // SAFETY: `len` bytes were just read.
-    let bytes = unsafe { std::slice::from_raw_parts(at, len) };
+    let bytes = unsafe { std::slice::from_raw_parts(at.cast::<u8>(), len) };
     std::str::from_utf8(bytes)
         .map_err(|_| Failure::new(GRATE_ERR_INVALID_NAME, format_args!("{what} is not valid UTF-8")))
 }

@@ -192,7 +192,7 @@ pub(super) unsafe fn guard(err: *mut grate_error, body: impl FnOnce() -> Result<
     if !err.is_null() {
         // An error struct that cannot be written is refused before anything is done.
         // SAFETY: the caller's promise.
-        if let Err(failure) = unsafe { abi::check_out(err) } {
+        if let Err(failure) = unsafe { abi::size_of_caller(err) } {
             return failure.code;
         }
     }
@@ -229,7 +229,7 @@ pub(super) unsafe fn guard(err: *mut grate_error, body: impl FnOnce() -> Result<
 /// Writes code and message into a checked error struct.
 ///
 /// # Safety
-/// `err` has passed `check_out`.
+/// `err` has a size that was checked.
 unsafe fn report(err: *mut grate_error, code: grate_status, text: &[u8]) {
     let at = err.cast::<u8>();
     // SAFETY: the struct holds at least its first version: code, and a message longer than `text`.

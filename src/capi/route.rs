@@ -8,7 +8,7 @@ use super::config::{GRATE_ZERO, dimension_code, reserved};
 use super::engine::grate_engine;
 use super::error::{Failure, GRATE_ERR_NO_PROVIDER_AVAILABLE, grate_error, grate_status, guard};
 use super::headers::{fields, grate_header};
-use crate::engine::{Candidates, Engine, Estimate, Excluded, HeldBy, Rank, Ranked, Report, Routed};
+use crate::engine::{Candidates, Engine, Estimate, HeldBy, Rank, Ranked, Report, Routed};
 use crate::feedback::{Outcome, headers};
 use crate::lease::LeaseId;
 use crate::usage::Reported;
@@ -429,7 +429,7 @@ unsafe fn route(
     capability: *const c_char,
     request: *const grate_request,
     out: *mut grate_decision,
-    decide: impl FnOnce(&Engine, &str, &Estimate, Option<&mut dyn Candidates>) -> Result<Routed, crate::error::Error>,
+    decide: impl FnOnce(&Engine, &str, &Estimate<'_>, Option<&mut dyn Candidates>) -> Result<Routed, crate::error::Error>,
 ) -> Result<(), Failure> {
     // SAFETY: the caller's promise, here and below.
     unsafe {
@@ -438,23 +438,13 @@ unsafe fn route(
         let asked = abi::read_or_default(request)?;
         let mut decision = abi::check_out(out)?;
         let mut rows = Rows::new(&decision, engine)?;
-        let mut excluded = Excluded::default();
         reserved(asked.reserved, "grate_request")?;
-        exclude(&asked, engine, &mut excluded)?;
-        let estimate = Estimate {
-            usage: Reported {
-                requests: None,
-                tokens: given(asked.tokens),
-                input_tokens: given(asked.input_tokens),
-                output_tokens: given(asked.output_tokens),
-                bytes: given(asked.bytes),
-                cost_micro_usd: given(asked.cost_micro_usd),
-            },
-            headroom: asked.headroom,
-            excluded,
+        let decide = |excluded: &[u32]| {
+            let sink = rows.as_mut().map(|rows| rows as &mut dyn Candidates);
+            decide(engine, name, &estimate(&asked, excluded), sink)
         };
-        let sink = rows.as_mut().map(|rows| rows as &mut dyn Candidates);
-        let routed = decide(engine, name, &estimate, sink).map_err(|e| Failure::about(&e, name))?;
+        let routed = if asked.exclude_len == 0 { decide(&[]) } else { with_excluded(&asked, engine, decide)? };
+        let routed = routed.map_err(|e| Failure::about(&e, name))?;
         decision.candidates_len = rows.map_or(0, |mut rows| {
             rows.sort();
             rows.len as u64
@@ -483,6 +473,22 @@ unsafe fn route(
                 "no provider can take the request now: the decision says which frees first, when, and what holds it",
             ))
         }
+    }
+}
+
+/// The request as the engine takes it.
+fn estimate<'a>(asked: &grate_request, excluded: &'a [u32]) -> Estimate<'a> {
+    Estimate {
+        usage: Reported {
+            requests: None,
+            tokens: given(asked.tokens),
+            input_tokens: given(asked.input_tokens),
+            output_tokens: given(asked.output_tokens),
+            bytes: given(asked.bytes),
+            cost_micro_usd: given(asked.cost_micro_usd),
+        },
+        headroom: asked.headroom,
+        excluded,
     }
 }
 
@@ -530,32 +536,37 @@ fn candidate(c: &Ranked, engine: &Engine) -> grate_candidate {
     }
 }
 
-/// Resolves the names of a request's exclude list.
+/// Most names of an exclude list.
+const MAX_EXCLUDED: usize = 64;
+
+/// Runs `decide` with the providers of a request's exclude list.
 ///
 /// # Safety
 /// The list is valid.
-unsafe fn exclude(asked: &grate_request, engine: &Engine, into: &mut Excluded) -> Result<(), Failure> {
-    if asked.exclude_len == 0 {
-        return Ok(());
-    }
+unsafe fn with_excluded<R>(
+    asked: &grate_request,
+    engine: &Engine,
+    decide: impl FnOnce(&[u32]) -> R,
+) -> Result<R, Failure> {
     if asked.exclude.is_null() {
         return Err(Failure::null("grate_request.exclude"));
     }
-    if asked.exclude_len > Excluded::MAX as u64 {
+    if asked.exclude_len > MAX_EXCLUDED as u64 {
         return Err(Failure::invalid(format_args!(
-            "grate_request.exclude_len is {}, the most is {}",
-            asked.exclude_len,
-            Excluded::MAX
+            "grate_request.exclude_len is {}, the most is {MAX_EXCLUDED}",
+            asked.exclude_len
         )));
     }
+    let (mut excluded, mut len) = ([0; MAX_EXCLUDED], 0);
     for i in 0..asked.exclude_len as usize {
         // SAFETY: the caller's promise; `i` is within the array.
         let name = unsafe { abi::name(asked.exclude.add(i).read_unaligned(), "a name in grate_request.exclude") }?;
         if let Some(provider) = engine.provider_id(name) {
-            into.push(provider);
+            excluded[len] = provider;
+            len += 1;
         }
     }
-    Ok(())
+    Ok(decide(&excluded[..len]))
 }
 
 /// The caller's array of candidates: a heap with the worst row on top while it fills, so that the best rows stay if

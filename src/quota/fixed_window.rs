@@ -7,10 +7,18 @@
 
 use super::QuotaRef;
 use crate::clock::Now;
+use crate::config::QuotaConfig;
 
 const END: usize = 0;
 const CARRY: usize = 1;
 const CARRY_AT: usize = 2;
+/// Start of the windows, in nanoseconds after the epoch, below the window.
+const PHASE: usize = 3;
+
+pub(super) fn configure(quota: &super::Quota, config: &QuotaConfig) {
+    let window = i128::from(config.window_ns).max(1);
+    quota.words[PHASE].set(i128::from(config.phase_ns.unwrap_or(0)).rem_euclid(window) as u64);
+}
 
 fn end(q: &QuotaRef<'_>) -> u64 {
     q.quota.words[END].get()
@@ -19,7 +27,7 @@ fn end(q: &QuotaRef<'_>) -> u64 {
 /// Nanoseconds until the calendar's next boundary, at least 1 and at most the window.
 fn until_boundary(q: &QuotaRef<'_>, now: Now) -> u64 {
     let window = u128::from(q.quota.window.get());
-    let since_boundary = (u128::from(now.unix) + window - u128::from(q.quota.phase.get())) % window;
+    let since_boundary = (u128::from(now.unix) + window - u128::from(q.quota.words[PHASE].get())) % window;
     (window - since_boundary) as u64
 }
 

@@ -10,12 +10,21 @@ use crate::table::Cell;
 /// families of simulated load, as 429s per 1000 attempts: 0.24 with 12, 0.23 with 6, 0.20 with 3; mean priority served
 /// 0.809, 0.807 and 0.806.
 const HORIZONS: u64 = 6;
-/// Units charged in the present slice of time and in the one before; a slice is one horizon long.
+/// Units charged in the present slice of time and in the one before; a slice is one horizon long, and starts at a multiple
+/// of it.
 #[derive(Debug, Default)]
 pub(super) struct Burn {
-    slice: Cell,
+    start: Cell,
     current: Cell,
     previous: Cell,
+}
+
+/// The burn as of a moment.
+struct Slices {
+    /// Start of the slice that holds the moment.
+    start: u64,
+    current: u64,
+    previous: u64,
 }
 
 /// What is expected of a quota.
@@ -35,45 +44,51 @@ impl QuotaRef<'_> {
         (self.quota.window.get() / HORIZONS).max(1)
     }
 
-    /// The burn of the present slice and the one before, as of now.
-    fn slices(&self, now: Now) -> (u64, u64) {
+    /// The burn of the slice that holds `now` and of the one before.
+    #[inline]
+    fn slices(&self, now: Now, horizon: u64) -> Slices {
         let burn = &self.quota.burn;
-        let slice = now.mono / self.horizon();
-        match slice.saturating_sub(burn.slice.get()) {
-            0 => (burn.current.get(), burn.previous.get()),
-            1 => (0, burn.current.get()),
-            _ => (0, 0),
+        let (start, current) = (burn.start.get(), burn.current.get());
+        let age = now.mono.saturating_sub(start);
+        if age < horizon {
+            Slices { start, current, previous: burn.previous.get() }
+        } else if age < 2 * horizon {
+            Slices { start: start + horizon, current: 0, previous: current }
+        } else {
+            Slices { start: now.mono - now.mono % horizon, current: 0, previous: 0 }
         }
     }
 
-    fn set_slices(&self, now: Now, current: u64, previous: u64) {
+    fn set_slices(&self, slices: &Slices) {
         let burn = &self.quota.burn;
-        burn.slice.set(burn.slice.get().max(now.mono / self.horizon()));
-        burn.current.set(current);
-        burn.previous.set(previous);
+        burn.start.set(slices.start);
+        burn.current.set(slices.current);
+        burn.previous.set(slices.previous);
     }
 
+    #[inline]
     pub(super) fn burn_add(&self, now: Now, n: u64) {
-        let (current, previous) = self.slices(now);
-        self.set_slices(now, current.saturating_add(n), previous);
+        let slices = self.slices(now, self.horizon());
+        self.set_slices(&Slices { current: slices.current.saturating_add(n), ..slices });
     }
 
     /// A refund also takes back the burn, as far as the slices remember it.
     pub(super) fn burn_sub(&self, now: Now, n: u64) {
-        let (current, previous) = self.slices(now);
-        self.set_slices(now, current.saturating_sub(n), previous.saturating_sub(n.saturating_sub(current)));
+        let Slices { start, current, previous } = self.slices(now, self.horizon());
+        let previous = previous.saturating_sub(n.saturating_sub(current));
+        self.set_slices(&Slices { start, current: current.saturating_sub(n), previous });
     }
 
     /// Units burnt in the last horizon: the present slice, and the part of the one before that the horizon still covers.
-    fn burnt(&self, now: Now) -> f64 {
-        let (current, previous) = self.slices(now);
-        let horizon = self.horizon();
-        let covered = 1.0 - (now.mono % horizon) as f64 / horizon as f64;
-        current as f64 + previous as f64 * covered
+    #[inline]
+    fn burnt(&self, now: Now, horizon: u64) -> f64 {
+        let slices = self.slices(now, horizon);
+        let covered = 1.0 - now.mono.saturating_sub(slices.start) as f64 / horizon as f64;
+        slices.current as f64 + slices.previous as f64 * covered
     }
 
     pub(crate) fn forecast(&self, now: Now) -> Forecast {
-        let capacity = self.quota.capacity.get();
+        let capacity = self.capacity();
         let left = self.remaining(now) as f64;
         let share = |units: f64| if capacity == 0 { 0.0 } else { (units / capacity as f64).clamp(0.0, 1.0) };
         if self.strategy() == Strategy::Concurrency {
@@ -81,7 +96,7 @@ impl QuotaRef<'_> {
         }
         let horizon = self.horizon();
         let secs = horizon as f64 / NS_PER_SEC as f64;
-        let burnt = self.burnt(now);
+        let burnt = self.burnt(now, horizon);
         let net = burnt - self.returning(now, horizon) as f64;
         Forecast {
             share: share(left - net),

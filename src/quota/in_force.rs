@@ -50,8 +50,6 @@ pub enum LimitSource {
 #[derive(Debug, Default)]
 pub(super) struct InForce {
     configured: Cell,
-    /// The bucket's size as configured; 0 is the limit.
-    burst: Cell,
     source: Cell,
     /// When the last lesson was learned or partly forgotten, and how many lessons there were.
     since: Cell,
@@ -69,6 +67,14 @@ pub(super) struct InForce {
     left: Cell,
     left_told_at: Cell,
     spent: Cell,
+}
+
+impl InForce {
+    /// Whether the last response had no headers that say what is left: the usual case, and then nothing else here matters.
+    #[inline]
+    fn is_silent(&self) -> bool {
+        self.left_told_at.get() | self.closed_until.get() == 0
+    }
 }
 
 const CONFIGURED: u64 = 0;
@@ -91,22 +97,13 @@ pub(crate) struct Told {
 /// Takes over a definition. A limit that is configured anew replaces what was learned of the old one.
 pub(super) fn configure(quota: &super::Quota, config: &QuotaConfig) {
     let known = &quota.in_force;
-    let changed = known.configured.get() != config.limit || quota.capacity.get() == 0;
-    known.configured.set(config.limit);
-    known.burst.set(config.burst.unwrap_or(0));
-    if changed || known.source.get() == CONFIGURED {
-        known.source.set(CONFIGURED);
+    let source = &known.source;
+    if known.configured.get() != config.limit || source.get() == CONFIGURED {
+        source.set(CONFIGURED);
         known.lessons.set(0);
-        set(quota, config.limit);
-    } else {
-        set(quota, quota.limit.get());
+        quota.limit.set(config.limit);
     }
-}
-
-fn set(quota: &super::Quota, limit: u64) {
-    let burst = quota.in_force.burst.get();
-    quota.limit.set(limit);
-    quota.capacity.set(if burst == 0 { limit } else { burst });
+    known.configured.set(config.limit);
 }
 
 impl QuotaRef<'_> {
@@ -125,7 +122,7 @@ impl QuotaRef<'_> {
     fn change_limit(&self, now: Now, limit: u64, source: u64) {
         if limit != self.limit() {
             self.prepare(now);
-            set(self.quota, limit);
+            self.quota.limit.set(limit);
         }
         self.quota.in_force.source.set(source);
     }
@@ -176,11 +173,16 @@ impl QuotaRef<'_> {
     }
 
     /// Lets a learned limit rise a step, if it has been calm for long enough.
+    #[inline]
     pub(crate) fn probe_upward(&self, now: Now) {
         let known = &self.quota.in_force;
-        if known.source.get() != LEARNED && known.margin.get() == 0 {
-            return;
+        if known.source.get() == LEARNED || known.margin.get() != 0 {
+            self.rise(now);
         }
+    }
+
+    fn rise(&self, now: Now) {
+        let known = &self.quota.in_force;
         let patience = known.lessons.get().saturating_sub(1).min(MAX_PATIENCE);
         let calm = (self.window_ns().max(CONCURRENCY_WINDOW_NS) * CALM_WINDOWS) << patience;
         if now.mono.saturating_sub(known.since.get()) < calm {
@@ -223,7 +225,7 @@ impl QuotaRef<'_> {
             fixed_window::end_at(self, now, now.mono.saturating_add(reset));
         }
         // What the provider has counted; it may not have seen yet what is on the wire, or came after this request.
-        let counted = self.quota.capacity.get().saturating_sub(remaining);
+        let counted = self.capacity().saturating_sub(remaining);
         let unseen = match self.strategy() {
             // One that was sent a little earlier may have arrived later.
             Strategy::Rolling => {
@@ -268,7 +270,16 @@ impl QuotaRef<'_> {
     /// What can be left at most, by the last headers, also when the books, which cannot know when the use of others leaves,
     /// have more: what they told, while that is fresh, and a little of what has come back since, less what was charged since.
     /// Requests within that bring news.
+    #[inline]
     pub(super) fn told_left(&self, now: Now) -> u64 {
+        let known = &self.quota.in_force;
+        if known.is_silent() {
+            return u64::MAX;
+        }
+        self.told_left_now(now)
+    }
+
+    fn told_left_now(&self, now: Now) -> u64 {
         let known = &self.quota.in_force;
         if now.mono < known.closed_until.get() {
             return 0;
@@ -311,14 +322,22 @@ impl QuotaRef<'_> {
     }
 
     /// A response came without headers for this quota: what they told before is old.
+    #[inline]
     pub(crate) fn untold(&self) {
-        self.quota.in_force.left_told_at.set(0);
-        self.quota.in_force.closed_until.set(0);
+        let known = &self.quota.in_force;
+        if !known.is_silent() {
+            known.left_told_at.set(0);
+            known.closed_until.set(0);
+        }
     }
 
     /// Notes what is charged after the last headers.
+    #[inline]
     pub(super) fn told_spend(&self, n: u64) {
-        self.quota.in_force.spent.add(n);
+        let known = &self.quota.in_force;
+        if !known.is_silent() {
+            known.spent.add(n);
+        }
     }
 
     /// When all that the provider has counted comes back at once, as far as a reset tells. A short one may also be when a

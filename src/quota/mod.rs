@@ -11,11 +11,10 @@ mod in_force;
 mod rolling;
 mod token_bucket;
 
-use parking_lot::Mutex;
-
 use crate::clock::Now;
 use crate::config::{Dimension, QuotaConfig, Strategy};
-use crate::table::{Cell, Table};
+use crate::lock::Lock;
+use crate::table::{Cell, Run, SmallCell, Table};
 
 pub use in_force::LimitSource;
 pub(crate) use in_force::Told;
@@ -27,34 +26,30 @@ pub(crate) const NEVER: u64 = u64::MAX;
 /// A quota's definition and its counter. All of it changes under the owner's lock only.
 #[derive(Debug, Default)]
 pub(crate) struct Quota {
-    /// The pool's lock; the quotas of a provider are under the provider's.
-    pub(crate) lock: Mutex<()>,
-    /// The latest time that the pool has seen.
-    pub(crate) latest: Cell,
-    dimension: Cell,
-    strategy: Cell,
+    dimension: SmallCell,
+    strategy: SmallCell,
     window: Cell,
     /// The limit in force: as configured, learned, or told.
     limit: Cell,
-    /// The most that can be used at once: the limit in force, or the burst of a bucket.
-    capacity: Cell,
-    in_force: in_force::InForce,
-    /// Start of calendar windows, in nanoseconds after the epoch, below the window.
-    phase: Cell,
     /// Units counted; each strategy says of what.
     used: Cell,
+    /// What else the strategy keeps; each one's file names the words.
+    words: [Cell; 5],
+    /// Where the marks of a rolling window start, and how many there are.
+    marks_at: SmallCell,
+    marks_len: SmallCell,
+    burn: forecast::Burn,
     /// Units reserved by leases that are out: the provider may or may not have counted them yet.
     pending: Cell,
     /// Charges with an earlier effective time have left, or cannot be told apart any more: they are not refunded.
     gone: Cell,
     /// How far ahead of their charging effective times have been.
     lead: Cell,
-    /// What else the strategy keeps; each one's file names the words.
-    words: [Cell; 4],
-    /// Where the marks of a rolling window start, and how many there are.
-    marks_at: Cell,
-    marks_len: Cell,
-    burn: forecast::Burn,
+    in_force: in_force::InForce,
+    /// The pool's lock; the quotas of a provider are under the provider's.
+    pub(crate) lock: Lock,
+    /// The latest time that the pool has seen.
+    pub(crate) latest: Cell,
 }
 
 /// A counter with its marks: what the functions of a quota work on.
@@ -74,24 +69,28 @@ impl Quota {
     pub(crate) fn give_slots(&self, leases: u64) {
         self.used.sub(leases);
     }
+
+    /// The marks that it has now; a definition may give it others.
+    pub(crate) fn keep_marks(&self, marks: &Table<Mark>) -> Run<Mark> {
+        marks.keep_run(self.marks_at.get() as usize, self.marks_len.get() as usize)
+    }
 }
 
 impl<'a> QuotaRef<'a> {
-    /// The counter with its marks. Under its lock: a reconfiguration may give it other marks.
+    /// The counter with the marks that it has now.
     #[inline]
-    pub(crate) fn new(quota: &'a Quota, marks: &'a Table<Mark>) -> Self {
-        let marks = marks.run(quota.marks_at.get() as usize, quota.marks_len.get() as usize);
+    pub(crate) fn new(quota: &'a Quota, marks: &'a [Mark]) -> Self {
         Self { quota, marks }
     }
 
     #[inline]
     pub(crate) fn dimension(&self) -> Dimension {
-        *pick(&Dimension::ALL, self.quota.dimension.get())
+        Dimension::ALL[self.quota.dimension.get() as usize % Dimension::ALL.len()].0
     }
 
     #[inline]
     pub(crate) fn strategy(&self) -> Strategy {
-        *pick(&Strategy::ALL, self.quota.strategy.get())
+        Strategy::ALL[self.quota.strategy.get() as usize % Strategy::ALL.len()].0
     }
 
     pub(crate) fn limit(&self) -> u64 {
@@ -117,9 +116,19 @@ impl<'a> QuotaRef<'a> {
         self.ceiling(0.0).saturating_sub(self.used(now)).min(self.told_left(now))
     }
 
+    /// The most that can be used at once: the limit in force, or the burst of a bucket.
+    #[inline]
+    fn capacity(&self) -> u64 {
+        match self.strategy() {
+            Strategy::TokenBucket => token_bucket::capacity(self),
+            _ => self.limit(),
+        }
+    }
+
     /// What may be used at most if a share of `headroom` stays free.
+    #[inline]
     pub(crate) fn ceiling(&self, headroom: f64) -> u64 {
-        let capacity = self.quota.capacity.get().saturating_sub(self.margin());
+        let capacity = self.capacity().saturating_sub(self.margin());
         if headroom == 0.0 {
             return capacity;
         }
@@ -162,14 +171,20 @@ impl<'a> QuotaRef<'a> {
     }
 
     /// Counts `n` units with the effective time `at`, whether they fit or not.
+    #[inline]
     pub(crate) fn charge(&self, now: Now, at: u64, n: u64) {
-        if n > 0 {
-            self.burn_add(now, n);
-            let lead = self.quota.lead.get().max(at.saturating_sub(now.mono));
-            self.quota.lead.set(lead);
-            self.told_spend(n);
-            self.record(now, at, n);
+        if n == 0 {
+            return;
         }
+        if self.strategy() != Strategy::Concurrency {
+            self.burn_add(now, n);
+            self.told_spend(n);
+            let lead = at.saturating_sub(now.mono);
+            if lead > self.quota.lead.get() {
+                self.quota.lead.set(lead);
+            }
+        }
+        self.record(now, at, n);
     }
 
     fn record(&self, now: Now, at: u64, n: u64) {
@@ -235,46 +250,49 @@ impl<'a> QuotaRef<'a> {
     }
 
     /// Gives the record its definition, new or changed. What is counted stays counted; if the strategy changes, as used
-    /// now. `marks` is where a rolling window keeps its marks. `false`, with nothing changed, if there is no room left.
-    #[must_use]
-    pub(crate) fn define(quota: &'a Quota, marks: &'a Table<Mark>, config: &QuotaConfig, now: Now) -> bool {
+    /// now. `marks` is where a rolling window keeps its marks: links to the ones that it had are to be renewed. `None`, with
+    /// nothing changed, if there is no room left.
+    pub(crate) fn define(quota: &'a Quota, marks: &'a Table<Mark>, config: &QuotaConfig, now: Now) -> Option<()> {
         let slots = match config.strategy() {
             Strategy::Rolling => rolling::slots(config.limit),
             _ => 0,
         };
-        let old = Self::new(quota, marks);
-        let old_run = old.marks;
-        let grows = slots > old_run.len();
-        let run = if grows { marks.append(slots) } else { Some(quota.marks_at.get() as usize) };
-        let Some(run) = run else { return false };
-
+        let old_run = marks.run(quota.marks_at.get() as usize, quota.marks_len.get() as usize);
+        let old = Self::new(quota, old_run);
         let carried = (old.strategy() != config.strategy()).then(|| old.used(now));
-        if grows {
+        let mut run = old_run;
+        if slots > old_run.len() {
+            let at = marks.append(slots)?;
+            run = marks.run(at, slots);
             if old.strategy() == Strategy::Rolling {
-                rolling::copy(&old, marks.run(run, slots));
+                rolling::copy(&old, run);
             }
-            quota.marks_at.set(run as u64);
-            quota.marks_len.set(slots as u64);
+            quota.marks_at.set(u32::try_from(at).ok()?);
+            quota.marks_len.set(slots as u32);
         }
         quota.dimension.set(position(&Dimension::ALL, config.dimension));
         quota.strategy.set(position(&Strategy::ALL, config.strategy()));
         quota.window.set(config.window_ns);
         if carried.is_none() {
             old.prepare(now);
+        } else {
+            quota.words.iter().for_each(|word| word.set(0));
+        }
+        match config.strategy() {
+            Strategy::TokenBucket => token_bucket::configure(quota, config),
+            Strategy::FixedWindow => fixed_window::configure(quota, config),
+            _ => {}
         }
         in_force::configure(quota, config);
-        let window = i128::from(config.window_ns).max(1);
-        quota.phase.set(i128::from(config.phase_ns.unwrap_or(0)).rem_euclid(window) as u64);
         if let Some(used) = carried {
             quota.used.set(0);
-            quota.words.iter().for_each(|word| word.set(0));
             // As one charge, of which nothing is refunded but what is on the wire.
             quota.gone.set(now.mono);
             if used > 0 {
-                Self::new(quota, marks).record(now, now.mono.saturating_add(quota.lead.get()), used);
+                Self::new(quota, run).record(now, now.mono.saturating_add(quota.lead.get()), used);
             }
         }
-        true
+        Some(())
     }
 
     /// What must happen before the limit changes.
@@ -287,14 +305,9 @@ impl<'a> QuotaRef<'a> {
     }
 }
 
-/// The value that a record's index stands for. Records only hold indices of their table.
-fn pick<'a, T>(table: &'a [(T, &'static str)], index: u64) -> &'a T {
-    let at = (index as usize).min(table.len() - 1);
-    &table[at].0
-}
-
-fn position<T: PartialEq>(table: &[(T, &'static str)], value: T) -> u64 {
-    table.iter().position(|(v, _)| *v == value).unwrap_or(0) as u64
+/// Records hold values of an enum as their place in its table.
+fn position<T: PartialEq>(table: &[(T, &'static str)], value: T) -> u32 {
+    table.iter().position(|(v, _)| *v == value).unwrap_or(0) as u32
 }
 
 #[cfg(test)]

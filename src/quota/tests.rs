@@ -25,11 +25,12 @@ impl Bed {
     }
 
     fn define(&self, config: &QuotaConfig, now: Now) {
-        assert!(QuotaRef::define(&self.quota, &self.marks, config, now));
+        assert!(QuotaRef::define(&self.quota, &self.marks, config, now).is_some());
     }
 
     fn q(&self) -> QuotaRef<'_> {
-        QuotaRef::new(&self.quota, &self.marks)
+        let (at, len) = (self.quota.marks_at.get(), self.quota.marks_len.get());
+        QuotaRef::new(&self.quota, self.marks.run(at as usize, len as usize))
     }
 
     /// Charges if it fits.

@@ -8,6 +8,7 @@
 
 use super::{NEVER, QuotaRef};
 use crate::clock::Now;
+use crate::config::QuotaConfig;
 
 const DEBT_LOW: usize = 0;
 const DEBT_HIGH: usize = 1;
@@ -15,6 +16,20 @@ const SINCE: usize = 2;
 /// The least debt that a charge has found on arrival since the bucket was last full: what was charged before it and turns
 /// out to be too much changes what it found, and so comes back to no more than that.
 const LEAST: usize = 3;
+/// The size of the bucket as configured; 0 is the limit.
+const BURST: usize = 4;
+
+pub(super) fn configure(quota: &super::Quota, config: &QuotaConfig) {
+    quota.words[BURST].set(config.burst.unwrap_or(0));
+}
+
+/// The size of the bucket.
+pub(super) fn capacity(q: &QuotaRef<'_>) -> u64 {
+    match q.quota.words[BURST].get() {
+        0 => q.limit(),
+        burst => burst,
+    }
+}
 
 /// What `n` units are as debt.
 fn scaled(q: &QuotaRef<'_>, n: u64) -> u128 {

@@ -64,12 +64,12 @@ pub fn redefine(engine: &Engine, provider: ProviderConfig) {
     engine.apply(Change { providers: vec![provider], ..Change::default() }).unwrap();
 }
 
-pub fn tokens(n: u64) -> Estimate {
+pub fn tokens(n: u64) -> Estimate<'static> {
     Estimate { usage: Reported { tokens: Some(n), ..Reported::default() }, ..Estimate::default() }
 }
 
 /// One request of unknown size.
-pub fn one() -> Estimate {
+pub fn one() -> Estimate<'static> {
     Estimate::default()
 }
 

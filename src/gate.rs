@@ -1,0 +1,122 @@
+//! A lock for what every call reads and hardly any changes.
+
+use std::sync::Arc;
+
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// One value behind many locks, of which a reader takes one: threads that read do not share a cache line. Who changes it
+/// takes all of them.
+pub(crate) struct Gate<T> {
+    stripes: [Stripe<T>; STRIPES],
+}
+
+const STRIPES: usize = 1 << STRIPE_BITS;
+/// Two threads meet on one stripe in one of 64 cases, and are then somewhat slower.
+const STRIPE_BITS: u32 = 6;
+
+/// As large as the two cache lines that processors fetch at once.
+#[repr(align(128))]
+struct Stripe<T>(RwLock<Arc<T>>);
+
+/// The stripe of this thread, by where its stack lies. Nothing depends on it but speed.
+#[inline]
+fn stripe() -> usize {
+    let here = 0u8;
+    let region = std::ptr::from_ref(&here).addr() as u64 >> 16;
+    // Spreads neighbours over all bits (the multiplier is 2^64 / golden ratio, as in Fibonacci hashing).
+    (region.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (u64::BITS - STRIPE_BITS)) as usize
+}
+
+impl<T> Gate<T> {
+    pub(crate) fn new(value: T) -> Self {
+        let value = Arc::new(value);
+        Self { stripes: std::array::from_fn(|_| Stripe(RwLock::new(value.clone()))) }
+    }
+
+    /// The value, held still. A thread that holds it must not ask for it again: a writer may have come in between.
+    #[inline]
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Arc<T>> {
+        self.stripes[stripe()].0.read()
+    }
+}
+
+impl<T: Clone + Default> Gate<T> {
+    /// Changes the value while nobody holds it.
+    pub(crate) fn write<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
+        let nothing = Arc::new(T::default());
+        let mut all = Writing {
+            guards: self.stripes.iter().map(|stripe| stripe.0.write()).collect(),
+            value: nothing.clone(),
+        };
+        // Taken out of the stripes, so that the value has one owner and is changed in place.
+        for guard in &mut all.guards {
+            all.value = std::mem::replace(&mut **guard, nothing.clone());
+        }
+        change(Arc::make_mut(&mut all.value))
+    }
+}
+
+/// All stripes, held by a writer; gives them the value back also when the change panics.
+struct Writing<'a, T> {
+    guards: Vec<RwLockWriteGuard<'a, Arc<T>>>,
+    value: Arc<T>,
+}
+
+impl<T> Drop for Writing<'_, T> {
+    fn drop(&mut self) {
+        for guard in &mut self.guards {
+            **guard = self.value.clone();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_seen_whole_from_everywhere() {
+        let gate = Gate::new((0u64, 0u64));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..20_000 {
+                        let (a, b) = **gate.read();
+                        assert_eq!(a, b);
+                    }
+                });
+            }
+            for _ in 0..200 {
+                gate.write(|(a, b)| {
+                    *a += 1;
+                    *b += 1;
+                });
+            }
+        });
+        assert_eq!(**gate.read(), (200, 200));
+    }
+
+    #[test]
+    fn a_change_that_panics_leaves_the_gate_usable() {
+        let gate = Gate::new(7u64);
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| gate.write(|_| panic!("on purpose"))));
+        assert!(panicked.is_err());
+        assert!(gate.stripes.iter().all(|stripe| **stripe.0.read() == 7));
+    }
+
+    #[derive(Default)]
+    struct Uncloned;
+
+    impl Clone for Uncloned {
+        fn clone(&self) -> Self {
+            unreachable!("a change clones the value")
+        }
+    }
+
+    #[test]
+    fn a_change_is_made_in_place() {
+        let gate = Gate::new(Uncloned);
+        gate.write(|_| ());
+        gate.write(|_| ());
+    }
+}
