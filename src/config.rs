@@ -33,12 +33,12 @@ pub enum Dimension {
     InputTokens,
     /// Output (completion) tokens.
     OutputTokens,
-    /// Requests in flight, held by leases.
-    Concurrency,
     /// Bytes.
     Bytes,
     /// Millionths of a US dollar.
     CostMicroUsd,
+    /// Requests in flight, held by leases.
+    Concurrency,
 }
 
 impl Dimension {
@@ -48,10 +48,24 @@ impl Dimension {
         (Self::Tokens, "tokens"),
         (Self::InputTokens, "input_tokens"),
         (Self::OutputTokens, "output_tokens"),
-        (Self::Concurrency, "concurrency"),
         (Self::Bytes, "bytes"),
         (Self::CostMicroUsd, "cost_micro_usd"),
+        (Self::Concurrency, "concurrency"),
     ];
+
+    /// What a record holds as `dimension as u32`.
+    #[inline]
+    pub(crate) fn from_record(code: u32) -> Self {
+        match code {
+            0 => Self::Requests,
+            1 => Self::Tokens,
+            2 => Self::InputTokens,
+            3 => Self::OutputTokens,
+            4 => Self::Bytes,
+            5 => Self::CostMicroUsd,
+            _ => Self::Concurrency,
+        }
+    }
 
     /// The name in JSON and metrics.
     pub fn name(self) -> &'static str {
@@ -80,6 +94,17 @@ impl Strategy {
         (Self::FixedWindow, "fixed_window"),
         (Self::Concurrency, "concurrency"),
     ];
+
+    /// What a record holds as `strategy as u32`.
+    #[inline]
+    pub(crate) fn from_record(code: u32) -> Self {
+        match code {
+            0 => Self::Rolling,
+            1 => Self::TokenBucket,
+            2 => Self::FixedWindow,
+            _ => Self::Concurrency,
+        }
+    }
 }
 
 /// One quota of a provider.

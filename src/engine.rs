@@ -131,7 +131,7 @@ impl Engine {
     /// # Errors
     /// [`Error::UnknownProvider`].
     pub fn remove_provider(&self, name: &str) -> Result<(), Error> {
-        self.registry.write(|registry| registry.remove_provider(name))
+        self.registry.write(|registry| registry.remove_provider(name, &self.state))
     }
 
     /// Removes a capability.
@@ -143,8 +143,8 @@ impl Engine {
     }
 
     /// The record of a registered provider.
-    pub fn provider_id(&self, name: &str) -> Option<u32> {
-        self.registry.read().provider(name).ok()
+    pub fn provider_id(&self, name: impl AsRef<[u8]>) -> Option<u32> {
+        self.registry.read().provider(name.as_ref()).ok()
     }
 
     /// The name of a provider's record; empty if there is none. Valid as long as the engine.
@@ -158,7 +158,7 @@ impl Engine {
     /// [`Error::UnknownCapability`], [`Error::InvalidArgument`].
     pub fn select(
         &self,
-        capability: &str,
+        capability: impl AsRef<[u8]>,
         estimate: &Estimate<'_>,
         candidates: Option<&mut dyn Candidates>,
     ) -> Result<Routed, Error> {
@@ -172,7 +172,7 @@ impl Engine {
     /// [`Error::UnknownCapability`], [`Error::InvalidArgument`], [`Error::Capacity`].
     pub fn acquire(
         &self,
-        capability: &str,
+        capability: impl AsRef<[u8]>,
         estimate: &Estimate<'_>,
         candidates: Option<&mut dyn Candidates>,
     ) -> Result<Routed, Error> {
@@ -185,13 +185,13 @@ impl Engine {
     /// Decides, and takes the chosen provider: `take` runs while it is locked and can take the request.
     fn route<T>(
         &self,
-        capability: &str,
+        capability: impl AsRef<[u8]>,
         estimate: &Estimate<'_>,
         candidates: Option<&mut dyn Candidates>,
         take: impl Fn(&Locked<'_>, &Row, Usage, &Settings) -> Result<T, Error>,
     ) -> Result<(Routed, Option<T>), Error> {
         let (registry, now) = self.enter();
-        let capability = registry.capability(capability)?;
+        let capability = registry.capability(capability.as_ref())?;
         if !(0.0..1.0).contains(&estimate.headroom) {
             return Err(Error::InvalidArgument("headroom must be at least 0 and below 1"));
         }
@@ -199,7 +199,7 @@ impl Engine {
             state: &self.state,
             all: &registry.wired,
             capability,
-            question: self.question(&registry.wired, capability, &registry.settings, estimate),
+            question: self.question(capability, &registry.settings, estimate),
             now,
         };
         let take = |locked: &Locked<'_>, row: &Row, usage: Usage| take(locked, row, usage, &registry.settings);
@@ -241,9 +241,9 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::UnknownProvider`].
-    pub fn observe(&self, provider: &str, report: &Report<'_>) -> Result<(), Error> {
+    pub fn observe(&self, provider: impl AsRef<[u8]>, report: &Report<'_>) -> Result<(), Error> {
         let (registry, now) = self.enter();
-        let index = registry.provider(provider)?;
+        let index = registry.provider(provider.as_ref())?;
         let observed = self.state.locked(&registry.wired, index, now, |locked| {
             let request = locked.unleased(report.usage.or(&Usage::NONE), report.latency_ns);
             locked.observe_usage(&request);
@@ -256,9 +256,9 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::UnknownProvider`].
-    pub fn provider_state(&self, provider: &str) -> Result<ProviderState<'_>, Error> {
+    pub fn provider_state(&self, provider: impl AsRef<[u8]>) -> Result<ProviderState<'_>, Error> {
         let (registry, now) = self.enter();
-        let index = registry.provider(provider)?;
+        let index = registry.provider(provider.as_ref())?;
         let state = self.state.locked(&registry.wired, index, now, |locked| self.describe(&locked, &registry.settings));
         state.ok_or(Error::UnknownProvider)
     }
@@ -267,9 +267,9 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::UnknownProvider`].
-    pub fn remaining(&self, provider: &str, dimension: Dimension) -> Result<u64, Error> {
+    pub fn remaining(&self, provider: impl AsRef<[u8]>, dimension: Dimension) -> Result<u64, Error> {
         let (registry, now) = self.enter();
-        let index = registry.provider(provider)?;
+        let index = registry.provider(provider.as_ref())?;
         let remaining = self.state.locked(&registry.wired, index, now, |locked| {
             let quotas = locked.visible_quotas().map(|(_, q)| q).filter(|q| q.dimension() == dimension);
             quotas.map(|q| q.remaining(locked.now)).min().unwrap_or(u64::MAX)
@@ -291,9 +291,10 @@ impl Engine {
     /// All metrics in the Prometheus text format.
     pub fn prometheus(&self) -> String {
         let (registry, now) = self.enter();
-        let providers = registry.registered().into_iter().filter_map(|(name, index)| {
-            let state = self.state.locked(&registry.wired, index, now, |locked| self.describe(&locked, &registry.settings))?;
-            Some((name, state))
+        let providers = registry.registered().into_iter().filter_map(|index| {
+            let state =
+                self.state.locked(&registry.wired, index, now, |locked| self.describe(&locked, &registry.settings))?;
+            Some((self.provider_name(index).to_str().unwrap_or_default(), state))
         });
         crate::metrics::prometheus(&self.counted(&registry), &providers.collect::<Vec<_>>())
     }
@@ -326,24 +327,27 @@ impl Engine {
     fn settle(&self, lease: LeaseId, work: impl FnOnce(&Locked<'_>, &Settings) -> Option<()>) -> Result<(), Error> {
         let (registry, now) = self.enter();
         let slot = self.state.leases.get(lease.index()).ok_or(Error::StaleLease)?;
-        let settled = self.state.locked(&registry.wired, slot.provider(), now, |locked| work(&locked, &registry.settings));
+        let settled =
+            self.state.locked(&registry.wired, slot.provider(), now, |locked| work(&locked, &registry.settings));
         settled.flatten().ok_or(Error::StaleLease)
     }
 
     /// What all providers of a capability are judged by.
     fn question<'a>(
         &self,
-        all: &[Wired],
         capability: &Capability,
         settings: &'a Settings,
         estimate: &'a Estimate<'a>,
     ) -> Question<'a> {
-        let latencies = capability.rows.iter().filter_map(|row| {
-            let latency = all.get(row.provider as usize)?.provider.health.latency_ns();
-            (latency > 0.0).then_some(latency)
-        });
-        let lowest_latency = latencies.reduce(f64::min).unwrap_or(0.0);
-        Question { estimate, settings, lowest_latency, fallback: capability.fallback(&self.state) }
+        let mut lowest = f64::INFINITY;
+        for row in &capability.rows {
+            let latency = row.record.health.latency_ns();
+            if latency > 0.0 && latency < lowest {
+                lowest = latency;
+            }
+        }
+        let lowest_latency = if lowest < f64::INFINITY { lowest } else { 0.0 };
+        Question::new(estimate, settings, lowest_latency, capability.fallback(&self.state))
     }
 
     fn describe(&self, locked: &Locked<'_>, settings: &Settings) -> ProviderState<'_> {
@@ -360,9 +364,9 @@ impl Engine {
                 window_ns: q.window_ns(),
                 used: q.used(now),
                 remaining: q.remaining(now),
-                predicted_share: forecast.share,
-                burn_per_sec: forecast.burn_per_sec,
-                seconds_to_exhaustion: forecast.seconds_to_exhaustion,
+                predicted_share: forecast.share(),
+                burn_per_sec: forecast.burn_per_sec(),
+                seconds_to_exhaustion: forecast.seconds_to_exhaustion(),
                 pool: self.names.pool(record),
             }
         });
@@ -413,7 +417,7 @@ impl Deciding<'_> {
                     break;
                 }
                 let seen = self.locked(row, |locked| {
-                    let usage = self.question.usage(&locked, row.estimator);
+                    let usage = self.question.usage(&locked, row);
                     if hold(&locked, &self.question, &usage, false).is_some() {
                         return Seen::Passed;
                     }
@@ -479,7 +483,7 @@ impl Deciding<'_> {
     /// Takes a provider that could take the request when it was looked at; `None` if another thread was faster.
     fn take_again<T>(&self, row: &Row, take: impl Fn(&Locked<'_>, &Row, Usage) -> T) -> Option<T> {
         let taken = self.locked(row, |locked| {
-            let usage = self.question.usage(&locked, row.estimator);
+            let usage = self.question.usage(&locked, row);
             hold(&locked, &self.question, &usage, false).is_none().then(|| take(&locked, row, usage))
         });
         taken.flatten()

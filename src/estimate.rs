@@ -58,6 +58,9 @@ impl Estimator {
     pub(crate) fn learn(&self, used: &Reported, quantile: f64) -> bool {
         let before = self.seen.get();
         let mut seen = before;
+        if used.tells_nothing() {
+            return false;
+        }
         for (i, value) in used.told().into_iter().enumerate() {
             let Some(value) = value else { continue };
             let byte = 8 * i;
@@ -77,6 +80,19 @@ impl Estimator {
     #[inline]
     pub(crate) fn knows(&self) -> bool {
         self.seen.get() != 0
+    }
+
+    /// The dimensions that a request does not tell, for [`Estimator::knows_any`].
+    #[inline]
+    pub(crate) fn untold(usage: &Reported) -> u64 {
+        let bytes = usage.told().into_iter().enumerate().filter(|(_, told)| told.is_none());
+        bytes.fold(0, |all, (i, _)| all | 0xFF << (8 * i))
+    }
+
+    /// Whether it has learned anything of some of these dimensions.
+    #[inline]
+    pub(crate) fn knows_any(&self, dimensions: u64) -> bool {
+        self.seen.get() & dimensions != 0
     }
 
     /// What a request is expected to use: the quantile, or with 0 the mean. Nothing before the first is known.

@@ -44,10 +44,8 @@ impl<T: Clone + Default> Gate<T> {
     /// Changes the value while nobody holds it.
     pub(crate) fn write<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
         let nothing = Arc::new(T::default());
-        let mut all = Writing {
-            guards: self.stripes.iter().map(|stripe| stripe.0.write()).collect(),
-            value: nothing.clone(),
-        };
+        let mut all =
+            Writing { guards: self.stripes.iter().map(|stripe| stripe.0.write()).collect(), value: nothing.clone() };
         // Taken out of the stripes, so that the value has one owner and is changed in place.
         for guard in &mut all.guards {
             all.value = std::mem::replace(&mut **guard, nothing.clone());

@@ -3,10 +3,11 @@
 use crate::clock::Now;
 use crate::config::{Dimension, Settings};
 use crate::decision::{Estimate, HeldBy, Ranked};
+use crate::estimate::Estimator;
 use crate::provider::Locked;
 use crate::quota::NEVER;
 use crate::registry::Row;
-use crate::score::{Score, latency_component, quota_component};
+use crate::score::{PLENTY, Score, latency_component, quota_component};
 use crate::usage::Usage;
 
 /// The shortest wait that is told for something that only a lease can end.
@@ -19,20 +20,42 @@ pub(crate) struct Question<'a> {
     /// The lowest known latency of the capability; 0 if none is known.
     pub(crate) lowest_latency: f64,
     /// The estimator of another provider of the capability, for one that has served nothing yet.
-    pub(crate) fallback: u32,
+    fallback: u32,
+    /// What is told of its usage, where nothing is known of the rest.
+    told: Usage,
+    /// The dimensions of which nothing is told, as [`Estimator::knows_any`] takes them.
+    untold: u64,
 }
 
-impl Question<'_> {
-    pub(crate) fn usage(&self, locked: &Locked<'_>, estimator: u32) -> Usage {
-        let Estimate { usage, headroom, .. } = self.estimate;
-        let estimators = [estimator, self.fallback];
-        locked.expected_usage(usage, *headroom, estimators, self.settings.estimate_quantile)
+impl<'a> Question<'a> {
+    pub(crate) fn new(estimate: &'a Estimate<'a>, settings: &'a Settings, lowest_latency: f64, fallback: u32) -> Self {
+        let told = estimate.usage.or(&Usage::NONE);
+        Self { estimate, settings, lowest_latency, fallback, told, untold: Estimator::untold(&estimate.usage) }
+    }
+
+    /// What the request will use on a provider.
+    #[inline]
+    pub(crate) fn usage(&self, locked: &Locked<'_>, row: &Row) -> Usage {
+        let own = &*row.learned;
+        if own.knows() {
+            if own.knows_any(self.untold) { self.learned_usage(locked, own) } else { self.told }
+        } else {
+            match locked.estimator(self.fallback) {
+                Some(other) if other.knows_any(self.untold) => self.learned_usage(locked, other),
+                _ => self.told,
+            }
+        }
+    }
+
+    fn learned_usage(&self, locked: &Locked<'_>, estimator: &Estimator) -> Usage {
+        let learned = estimator.expected(self.settings.estimate_quantile);
+        self.estimate.usage.or(&locked.capped(learned, self.estimate.headroom))
     }
 }
 
 /// A provider's place in a decision, with all that holds it.
 pub(crate) fn judge(locked: &Locked<'_>, question: &Question<'_>, row: &Row) -> Ranked {
-    let hold = hold(locked, question, &question.usage(locked, row.estimator), true);
+    let hold = hold(locked, question, &question.usage(locked, row), true);
     let ranked = appraise(locked, question, row);
     match hold {
         Some((held_by, retry_after_ns)) => Ranked { held_by: Some(held_by), retry_after_ns, ..ranked },
@@ -45,10 +68,12 @@ pub(crate) fn appraise(locked: &Locked<'_>, question: &Question<'_>, row: &Row) 
     let health = &locked.provider.health;
     let mut share = 1.0_f64;
     let mut seconds_to_exhaustion = f64::INFINITY;
-    for (_, q) in locked.quotas() {
+    for (_, q) in locked.quotas().filter(|(_, q)| !q.is_unlimited()) {
         let forecast = q.forecast(locked.now);
-        share = share.min(forecast.share);
-        seconds_to_exhaustion = seconds_to_exhaustion.min(forecast.seconds_to_exhaustion);
+        if !forecast.leaves(PLENTY) {
+            share = share.min(forecast.share());
+        }
+        seconds_to_exhaustion = seconds_to_exhaustion.min(forecast.seconds_to_exhaustion());
     }
     let score = Score::new(
         quota_component(share),
@@ -100,7 +125,7 @@ pub(crate) fn hold(
         // Of what is neither told nor learned, one unit must be there: what is spent is not chosen.
         let n = usage.of(q.dimension());
         let n = if n == 0 && !estimate.usage.tells(q.dimension()) { 1 } else { n };
-        if q.fits(now, n, estimate.headroom) {
+        if q.is_unlimited() || q.fits(now, n, estimate.headroom) {
             continue;
         }
         let first_is_enough = if q.dimension() == Dimension::Concurrency {

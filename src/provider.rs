@@ -318,9 +318,11 @@ impl State {
         for link in old.iter().filter(|link| !wanted.iter().any(|w| w.quota == link.index)) {
             // Its leases will not release what they reserved on a quota that goes.
             let q = link.quota();
-            provider.leases.active(&self.leases).filter(|lease| u64::from(lease.epoch) >= link.since).for_each(|lease| {
-                q.forget_pending(lease.usage.of(q.dimension()));
-            });
+            provider.leases.active(&self.leases).filter(|lease| u64::from(lease.epoch) >= link.since).for_each(
+                |lease| {
+                    q.forget_pending(lease.usage.of(q.dimension()));
+                },
+            );
         }
         provider.epoch.set(epoch);
         provider.cooldown_secs.set(cooldown_secs);
@@ -358,22 +360,21 @@ impl<'a> Locked<'a> {
         self.provider.probes.get()
     }
 
-    /// What a request of which `told` is told will use here, by the first of the estimators that knows anything. What is
-    /// learned is capped by the limits, so that a small one
-    /// never blocks for good.
-    pub(crate) fn expected_usage(&self, told: &Reported, headroom: f64, estimators: [u32; 2], quantile: f64) -> Usage {
-        let known = estimators.into_iter().filter_map(|i| self.state.estimators.get(i as usize));
-        let Some(estimator) = known.into_iter().find(|e| e.knows()) else { return told.or(&Usage::NONE) };
-        let mut learned = estimator.expected(quantile);
+    pub(crate) fn estimator(&self, index: u32) -> Option<&'a Estimator> {
+        self.state.estimators.get(index as usize)
+    }
+
+    /// An estimate capped by the limits, so that a small one never blocks for good.
+    pub(crate) fn capped(&self, mut learned: Usage, headroom: f64) -> Usage {
         for (_, q) in self.quotas() {
             learned = learned.capped(q.dimension(), q.ceiling(headroom));
         }
-        told.or(&learned)
+        learned
     }
 
     /// Learns what requests use from one that went well.
     pub(crate) fn learn_usage(&self, request: &Grant, used: &Reported, quantile: f64) {
-        if let Some(estimator) = self.state.estimators.get(request.estimator as usize)
+        if let Some(estimator) = self.estimator(request.estimator)
             && estimator.learn(used, quantile)
         {
             self.state.knowing.count();
@@ -452,7 +453,7 @@ impl<'a> Locked<'a> {
         p.in_flight.sub(1);
         p.probes.sub(u64::from(grant.probe));
         for (_, q) in self.charged(grant.epoch) {
-            q.release(self.now, grant.usage.of(q.dimension()));
+            q.release(grant.usage.of(q.dimension()));
         }
         Some(grant)
     }

@@ -14,10 +14,10 @@ use crate::config::{
 };
 use crate::error::Error;
 use crate::estimate::Estimator;
-use crate::provider::{State, Wanted, Wired};
+use crate::provider::{Provider, State, Wanted, Wired};
 use crate::quota::QuotaRef;
 use crate::score::{Score, priority_component};
-use crate::table::{Cell, Table};
+use crate::table::{Cell, Record, Table};
 
 /// Names that were handed out as pointers: never moved or freed while the engine lives.
 pub(crate) struct Names {
@@ -81,13 +81,15 @@ struct Fallback {
 }
 
 /// One provider of a capability.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Row {
     pub(crate) provider: u32,
     /// Its place in the list.
     pub(crate) index: u32,
+    pub(crate) record: Record<Provider>,
     /// What its requests use.
     pub(crate) estimator: u32,
+    pub(crate) learned: Record<Estimator>,
     /// The priority component of its score.
     pub(crate) priority: f64,
     /// The score that it can have at most.
@@ -103,16 +105,15 @@ impl Capability {
     pub(crate) fn fallback(&self, state: &State) -> u32 {
         let knowing = state.knowing.get();
         if self.fallback.knowing.get() != knowing {
-            self.find_fallback(state, knowing);
+            self.find_fallback(knowing);
         }
         self.fallback.estimator.get() as u32
     }
 
     /// What one knows is never forgotten: only a new one can change the answer.
     #[cold]
-    fn find_fallback(&self, state: &State, knowing: u64) {
-        let knows = |row: &&Row| state.estimators.get(row.estimator as usize).is_some_and(Estimator::knows);
-        let first = self.rows.iter().filter(knows).min_by_key(|row| row.index);
+    fn find_fallback(&self, knowing: u64) {
+        let first = self.rows.iter().filter(|row| row.learned.knows()).min_by_key(|row| row.index);
         self.fallback.estimator.set(u64::from(first.map_or(NONE, |row| row.estimator)));
         self.fallback.knowing.set(knowing);
     }
@@ -126,8 +127,9 @@ pub(crate) struct Registry {
     pub(crate) needs_calendar: bool,
     /// The providers by the index of their records, removed ones included.
     pub(crate) wired: Vec<Wired>,
-    providers: FxHashMap<Box<str>, Known>,
-    capabilities: FxHashMap<Box<str>, Capability>,
+    /// By the bytes of their names: whoever asks need not check that they are UTF-8.
+    providers: FxHashMap<Box<[u8]>, Known>,
+    capabilities: FxHashMap<Box<[u8]>, Capability>,
     /// The records of quotas, of a provider (by index) or of a pool. Never forgotten: usage outlives a definition.
     quotas: FxHashMap<(Option<u32>, QuotaIdentity), u32>,
     /// The records of estimators, of a capability and a provider.
@@ -141,26 +143,25 @@ impl Registry {
     }
 
     /// The record of a registered provider.
-    pub(crate) fn provider(&self, name: &str) -> Result<u32, Error> {
+    pub(crate) fn provider(&self, name: &[u8]) -> Result<u32, Error> {
         let known = self.providers.get(name).filter(|p| p.registered).map(|p| p.index);
         known.ok_or_else(|| not_found(name, Error::UnknownProvider))
     }
 
-    pub(crate) fn capability(&self, name: &str) -> Result<&Capability, Error> {
+    pub(crate) fn capability(&self, name: &[u8]) -> Result<&Capability, Error> {
         self.capabilities.get(name).ok_or_else(|| not_found(name, Error::UnknownCapability))
     }
 
-    /// The registered providers with their names, in the order of their records.
-    pub(crate) fn registered(&self) -> Vec<(&str, u32)> {
-        let mut all: Vec<_> =
-            self.providers.iter().filter(|(_, p)| p.registered).map(|(name, p)| (&**name, p.index)).collect();
-        all.sort_by_key(|(_, index)| *index);
+    /// The registered providers, in the order of their records.
+    pub(crate) fn registered(&self) -> Vec<u32> {
+        let mut all: Vec<_> = self.providers.values().filter(|p| p.registered).map(|p| p.index).collect();
+        all.sort_unstable();
         all
     }
 
     /// Applies a change, whole or not at all.
     pub(crate) fn apply(&mut self, change: Change, state: &State, names: &Names, now: Now) -> Result<(), Error> {
-        change.validate(|name| self.provider(name).is_ok())?;
+        change.validate(|name| self.provider(name.as_bytes()).is_ok())?;
         // Far beyond what is useful, and far below where the tables end: all of the change is refused that might not fit.
         let quotas: usize = change.providers.iter().map(|p| p.quotas.len() + IMPLICIT_QUOTAS).sum();
         if state.providers.len() + change.providers.len() > MAX_PROVIDERS || state.quotas.len() + quotas > MAX_QUOTAS {
@@ -170,7 +171,7 @@ impl Registry {
             self.settings = normalised(settings);
         }
         if change.replace {
-            let stays: HashSet<_> = change.providers.iter().map(|p| &*p.name).collect();
+            let stays: HashSet<_> = change.providers.iter().map(|p| p.name.as_bytes()).collect();
             self.unregister(|name| !stays.contains(name));
             self.capabilities.clear();
         }
@@ -180,40 +181,41 @@ impl Registry {
         }
         for config in change.capabilities {
             for candidate in &config.providers {
-                let key = (config.name.clone(), self.provider(&candidate.provider)?);
+                let key = (config.name.clone(), self.provider(candidate.provider.as_bytes())?);
                 if let Entry::Vacant(free) = self.estimators.entry(key) {
                     free.insert(state.estimators.append(1).ok_or(Error::Capacity("capabilities"))? as u32);
                 }
             }
             let capability = Capability { config, rows: Box::default(), fallback: Arc::default() };
-            self.capabilities.insert(capability.config.name.clone(), capability);
+            self.capabilities.insert(capability.config.name.as_bytes().into(), capability);
         }
-        self.rebuild();
+        self.rebuild(state);
         Ok(())
     }
 
-    pub(crate) fn remove_provider(&mut self, name: &str) -> Result<(), Error> {
-        self.provider(name)?;
-        self.unregister(|other| other == name);
-        self.rebuild();
+    pub(crate) fn remove_provider(&mut self, name: &str, state: &State) -> Result<(), Error> {
+        self.provider(name.as_bytes())?;
+        self.unregister(|other| other == name.as_bytes());
+        self.rebuild(state);
         Ok(())
     }
 
     pub(crate) fn remove_capability(&mut self, name: &str) -> Result<(), Error> {
-        self.capabilities.remove(name).map(drop).ok_or_else(|| not_found(name, Error::UnknownCapability))
+        let removed = self.capabilities.remove(name.as_bytes()).map(drop);
+        removed.ok_or_else(|| not_found(name.as_bytes(), Error::UnknownCapability))
     }
 
-    fn unregister(&mut self, goes: impl Fn(&str) -> bool) {
+    fn unregister(&mut self, goes: impl Fn(&[u8]) -> bool) {
         for (name, provider) in &mut self.providers {
             provider.registered &= !goes(name);
         }
         for capability in self.capabilities.values_mut() {
-            capability.config.providers.retain(|candidate| !goes(&candidate.provider));
+            capability.config.providers.retain(|candidate| !goes(candidate.provider.as_bytes()));
         }
     }
 
     fn define(&mut self, config: ProviderConfig, state: &State, names: &Names, now: Now) -> Option<()> {
-        let index = match self.providers.get(&config.name) {
+        let index = match self.providers.get(config.name.as_bytes()) {
             Some(known) => known.index,
             None => {
                 let index = state.providers.append(1)?;
@@ -245,27 +247,30 @@ impl Registry {
         }
         state.define(&mut self.wired, index, config.cooldown_seconds, wanted, now)?;
         let known = Known { index, registered: true, priority: config.priority, weight: config.weight };
-        self.providers.insert(config.name, known);
+        self.providers.insert(config.name.into_boxed_bytes(), known);
         Some(())
     }
 
     /// Computes what routing needs from what is configured.
-    fn rebuild(&mut self) {
-        for (name, capability) in &mut self.capabilities {
+    fn rebuild(&mut self, state: &State) {
+        for capability in self.capabilities.values_mut() {
             let candidates = capability.config.providers.iter().filter_map(|c| {
-                let known = self.providers.get(&c.provider)?;
+                let known = self.providers.get(c.provider.as_bytes())?;
                 Some((known, c.priority.unwrap_or(known.priority)))
             });
             let highest = candidates.clone().map(|(_, priority)| priority).max().unwrap_or(0);
-            let rows = candidates.enumerate().map(|(index, (known, priority))| {
+            let rows = candidates.enumerate().filter_map(|(index, (known, priority))| {
                 let priority = priority_component(priority, highest, known.weight);
-                Row {
+                let estimator = *self.estimators.get(&(capability.config.name.clone(), known.index))?;
+                Some(Row {
                     provider: known.index,
                     index: index as u32,
-                    estimator: self.estimators.get(&(name.clone(), known.index)).copied().unwrap_or(NONE),
+                    record: state.providers.record(known.index as usize)?,
+                    estimator,
+                    learned: state.estimators.record(estimator as usize)?,
                     priority,
                     bound: Score::new(1.0, 1.0, priority, 1.0, &self.settings.weights).total,
-                }
+                })
             });
             let mut rows: Vec<_> = rows.collect();
             rows.sort_by(|a, b| b.bound.total_cmp(&a.bound));
@@ -300,8 +305,11 @@ const MAX_PROVIDERS: usize = 1 << 20;
 const MAX_QUOTAS: usize = 1 << 22;
 
 /// Why a name is not found: it may be one that nothing can have.
-fn not_found(name: &str, unknown: Error) -> Error {
-    validate_name(name).err().unwrap_or(unknown)
+fn not_found(name: &[u8], unknown: Error) -> Error {
+    match std::str::from_utf8(name) {
+        Ok(name) => validate_name(name).err().unwrap_or(unknown),
+        Err(_) => Error::InvalidName("not valid UTF-8".into()),
+    }
 }
 
 fn normalised(settings: Settings) -> Settings {

@@ -5,22 +5,9 @@ use crate::config::Dimension;
 /// Dimensions that a request uses up; concurrency is held instead.
 pub const COUNTED: usize = 6;
 
-/// Units per dimension.
+/// Units per dimension, in the order of [`Dimension`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage([u64; COUNTED]);
-
-/// Where a dimension stands in a [`Usage`]; `None` for concurrency.
-const fn slot(dimension: Dimension) -> Option<usize> {
-    match dimension {
-        Dimension::Requests => Some(0),
-        Dimension::Tokens => Some(1),
-        Dimension::InputTokens => Some(2),
-        Dimension::OutputTokens => Some(3),
-        Dimension::Bytes => Some(4),
-        Dimension::CostMicroUsd => Some(5),
-        Dimension::Concurrency => None,
-    }
-}
 
 impl Usage {
     /// Nothing at all.
@@ -38,15 +25,16 @@ impl Usage {
 
     /// The same with no more than `most` of a dimension.
     pub(crate) fn capped(mut self, dimension: Dimension, most: u64) -> Self {
-        if let Some(units) = slot(dimension).and_then(|i| self.0.get_mut(i)) {
+        if let Some(units) = self.0.get_mut(dimension as usize) {
             *units = (*units).min(most);
         }
         self
     }
 
     /// Units of a dimension. A request takes one concurrency slot.
+    #[inline]
     pub fn of(&self, dimension: Dimension) -> u64 {
-        slot(dimension).and_then(|i| self.0.get(i)).copied().unwrap_or(1)
+        self.0.get(dimension as usize).copied().unwrap_or(1)
     }
 }
 
@@ -69,6 +57,7 @@ pub struct Reported {
 
 impl Reported {
     /// All of it, in the order of [`Usage`].
+    #[inline]
     pub(crate) fn told(&self) -> [Option<u64>; COUNTED] {
         [
             self.requests,
@@ -80,12 +69,19 @@ impl Reported {
         ]
     }
 
+    /// Whether it tells nothing at all.
+    #[inline]
+    pub(crate) fn tells_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Whether it tells a dimension, or all that makes it up.
     pub(crate) fn tells(&self, dimension: Dimension) -> bool {
-        slot(dimension).and_then(|i| self.told().get(i).copied().flatten()).is_some()
+        self.told().get(dimension as usize).copied().flatten().is_some()
     }
 
     /// The actual usage, where what is not told is as in `assumed`.
+    #[inline]
     pub fn or(&self, assumed: &Usage) -> Usage {
         let Usage([_, tokens, input, output, bytes, cost]) = *assumed;
         let sum = match (self.input_tokens, self.output_tokens) {

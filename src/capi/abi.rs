@@ -68,6 +68,10 @@ pub(super) unsafe fn size_of_caller<T: Struct>(at: *const T) -> Result<usize, Fa
 pub(super) unsafe fn read<T: Struct>(at: *const T) -> Result<T, Failure> {
     // SAFETY: the caller's promise.
     let size = unsafe { size_of_caller(at) }?;
+    if size == size_of::<T>() {
+        // SAFETY: so many bytes may be read, and any are a valid `Struct`. The usual case, and fast for a fixed size.
+        return Ok(unsafe { at.read_unaligned() });
+    }
     let known = size.min(size_of::<T>());
     let mut value = MaybeUninit::<T>::zeroed();
     // SAFETY: `size` bytes may be read, and `known` is no more than either struct has.
@@ -142,6 +146,10 @@ pub(super) fn checked_len(len: u64, step: usize, what: &str) -> Result<usize, Fa
 pub(super) unsafe fn check_out<T: Struct>(at: *mut T) -> Result<T, Failure> {
     // SAFETY: the caller's promise.
     let size = unsafe { size_of_caller(at.cast_const()) }?;
+    if size == size_of::<T>() {
+        // SAFETY: as in `read`.
+        return Ok(unsafe { at.read_unaligned() });
+    }
     let mut value = MaybeUninit::<T>::zeroed();
     // SAFETY: no more bytes than either struct has; any bytes are a valid `Struct`.
     unsafe {
@@ -160,6 +168,12 @@ pub(super) unsafe fn write<T: Struct>(at: *mut T, value: &T) {
     // SAFETY: checked before.
     unsafe {
         let size = at.cast::<u32>().read_unaligned() as usize;
+        if size == size_of::<T>() {
+            // The usual case, and fast for a fixed size.
+            at.write_unaligned(*value);
+            at.cast::<u32>().write_unaligned(size as u32);
+            return;
+        }
         let known = size.min(size_of::<T>());
         ptr::copy_nonoverlapping(ptr::from_ref(value).cast::<u8>().add(HEAD), at.cast::<u8>().add(HEAD), known - HEAD);
         ptr::write_bytes(at.cast::<u8>().add(known), 0, size - known);
@@ -192,6 +206,18 @@ unsafe extern "C" {
 /// # Safety
 /// `at` is NULL or readable up to its NUL, or for `MAX_NAME_LEN + 1` bytes, and lives as long as `'a`.
 pub(super) unsafe fn name<'a>(at: *const c_char, what: &str) -> Result<&'a str, Failure> {
+    // SAFETY: the caller's promise.
+    let bytes = unsafe { name_bytes(at, what) }?;
+    std::str::from_utf8(bytes)
+        .map_err(|_| Failure::new(GRATE_ERR_INVALID_NAME, format_args!("{what} is not valid UTF-8")))
+}
+
+/// The same where it is only looked up: what is not UTF-8 is found nowhere.
+///
+/// # Safety
+/// As for [`name`].
+#[inline]
+pub(super) unsafe fn name_bytes<'a>(at: *const c_char, what: &str) -> Result<&'a [u8], Failure> {
     if at.is_null() {
         return Err(Failure::null(what));
     }
@@ -204,9 +230,7 @@ pub(super) unsafe fn name<'a>(at: *const c_char, what: &str) -> Result<&'a str, 
         ));
     }
     // SAFETY: `len` bytes were just read.
-    let bytes = unsafe { std::slice::from_raw_parts(at.cast::<u8>(), len) };
-    std::str::from_utf8(bytes)
-        .map_err(|_| Failure::new(GRATE_ERR_INVALID_NAME, format_args!("{what} is not valid UTF-8")))
+    Ok(unsafe { std::slice::from_raw_parts(at.cast::<u8>(), len) })
 }
 
 /// Like [`name`], with `None` for NULL.

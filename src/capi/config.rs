@@ -331,7 +331,7 @@ pub unsafe extern "C" fn grate_engine_remove_provider(
         guard(err, || {
             let engine = abi::reference(engine, "engine")?;
             let name = abi::name(name, "name")?;
-            engine.inner.remove_provider(name).map_err(|e| Failure::about(&e, name))
+            engine.inner.remove_provider(name).map_err(|e| Failure::about(&e, name.as_bytes()))
         })
     }
 }
@@ -352,7 +352,7 @@ pub unsafe extern "C" fn grate_engine_remove_capability(
         guard(err, || {
             let engine = abi::reference(engine, "engine")?;
             let name = abi::name(name, "name")?;
-            engine.inner.remove_capability(name).map_err(|e| Failure::about(&e, name))
+            engine.inner.remove_capability(name).map_err(|e| Failure::about(&e, name.as_bytes()))
         })
     }
 }

@@ -137,7 +137,9 @@ impl Failure {
     }
 
     /// An error of the engine about the thing called `name`.
-    pub(super) fn about(error: &Error, name: &str) -> Self {
+    #[cold]
+    pub(super) fn about(error: &Error, name: &[u8]) -> Self {
+        let name = String::from_utf8_lossy(name);
         match error {
             // Its text says what is wrong with the name, which may not be fit to print.
             Error::InvalidName(_) => Self::new(code(error), format_args!("{error}")),

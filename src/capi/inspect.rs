@@ -193,7 +193,7 @@ pub unsafe extern "C" fn grate_engine_provider_health(
     unsafe {
         guard(err, || {
             let engine = abi::reference(engine, "engine")?;
-            let name = abi::name(provider, "provider")?;
+            let name = abi::name_bytes(provider, "provider")?;
             abi::out(out)?;
             let state = engine.inner.provider_state(name).map_err(|e| Failure::about(&e, name))?;
             abi::write_value(out, state.health)
@@ -216,7 +216,7 @@ pub unsafe extern "C" fn grate_engine_provider_in_cooldown(
     unsafe {
         guard(err, || {
             let engine = abi::reference(engine, "engine")?;
-            let name = abi::name(provider, "provider")?;
+            let name = abi::name_bytes(provider, "provider")?;
             abi::out(out)?;
             let state = engine.inner.provider_state(name).map_err(|e| Failure::about(&e, name))?;
             abi::write_value(out, i32::from(state.circuit == Circuit::Open))
@@ -242,7 +242,7 @@ pub unsafe extern "C" fn grate_engine_remaining_quota(
     unsafe {
         guard(err, || {
             let engine = abi::reference(engine, "engine")?;
-            let name = abi::name(provider, "provider")?;
+            let name = abi::name_bytes(provider, "provider")?;
             abi::out(out)?;
             let dimension = dimension(dimension_code)?;
             let remaining = engine.inner.remaining(name, dimension);
@@ -267,7 +267,7 @@ pub unsafe extern "C" fn grate_engine_provider_state(
     unsafe {
         guard(err, || {
             let engine = &abi::reference(engine, "engine")?.inner;
-            let name = abi::name(provider, "provider")?;
+            let name = abi::name_bytes(provider, "provider")?;
             let mut to = abi::check_out(out)?;
             let rows = if to.quotas.is_null() { 0 } else { to.quotas_capacity };
             let step = if rows == 0 { 0 } else { abi::check_out(to.quotas)?.struct_size as usize };

@@ -260,7 +260,9 @@ pub unsafe extern "C" fn grate_engine_select(
     err: *mut grate_error,
 ) -> grate_status {
     // SAFETY: the caller's promise.
-    unsafe { guard(err, || route(engine, capability, request, out, Engine::select)) }
+    unsafe {
+        guard(err, || route(engine, capability, request, out, |e, name, asked, sink| e.select(name, asked, sink)))
+    }
 }
 
 /// Chooses a provider and reserves one request, the estimated usage and a concurrency slot on every quota concerned, all
@@ -281,7 +283,9 @@ pub unsafe extern "C" fn grate_engine_acquire(
     err: *mut grate_error,
 ) -> grate_status {
     // SAFETY: the caller's promise.
-    unsafe { guard(err, || route(engine, capability, request, out, Engine::acquire)) }
+    unsafe {
+        guard(err, || route(engine, capability, request, out, |e, name, asked, sink| e.acquire(name, asked, sink)))
+    }
 }
 
 /// Settles a lease whose request was sent: frees its slot, corrects the estimate to the actual usage, and learns from the
@@ -302,10 +306,8 @@ pub unsafe extern "C" fn grate_engine_complete(
     unsafe {
         guard(err, || {
             let engine = abi::reference(engine, "engine")?;
-            let response = abi::read(response)?;
-            let headers = read_headers(&engine.inner, response.headers, response.headers_len)?;
-            let report = report(&response, headers.as_ref())?;
-            Ok(engine.inner.complete(LeaseId::from_raw(lease), &report)?)
+            let complete = |report: &Report<'_>| engine.inner.complete(LeaseId::from_raw(lease), report);
+            Ok(with_report(&engine.inner, &abi::read(response)?, complete)??)
         })
     }
 }
@@ -347,16 +349,43 @@ pub unsafe extern "C" fn grate_engine_observe(
     unsafe {
         guard(err, || {
             let engine = abi::reference(engine, "engine")?;
-            let name = abi::name(provider, "provider")?;
-            let response = abi::read(response)?;
-            let headers = read_headers(&engine.inner, response.headers, response.headers_len)?;
-            let report = report(&response, headers.as_ref())?;
-            engine.inner.observe(name, &report).map_err(|e| Failure::about(&e, name))
+            let name = abi::name_bytes(provider, "provider")?;
+            let observe = |report: &Report<'_>| engine.inner.observe(name, report);
+            with_report(&engine.inner, &abi::read(response)?, observe)?.map_err(|e| Failure::about(&e, name))
         })
     }
 }
 
-/// What complete and observe share: the response as the engine takes it.
+/// What complete and observe share: `take` gets the response as the engine takes it, received now.
+///
+/// # Safety
+/// The response is valid with all that it points to.
+#[inline]
+unsafe fn with_report<R>(
+    engine: &Engine,
+    r: &grate_response,
+    take: impl FnOnce(&Report<'_>) -> R,
+) -> Result<R, Failure> {
+    if r.headers_len == 0 {
+        return Ok(take(&report(r, None)?));
+    }
+    // SAFETY: the caller's promise.
+    let headers = unsafe { read_headers(engine, r) }?;
+    Ok(take(&report(r, Some(&headers))?))
+}
+
+/// Reads the headers of a response. Not part of the callers: what they tell takes much room.
+///
+/// # Safety
+/// As for [`with_report`].
+#[inline(never)]
+unsafe fn read_headers(engine: &Engine, r: &grate_response) -> Result<headers::Report, Failure> {
+    // SAFETY: the caller's promise.
+    let fields = unsafe { fields(r.headers, r.headers_len) }?;
+    Ok(headers::parse(fields, engine.unix_ms()))
+}
+
+/// The response as the engine takes it.
 fn report<'a>(r: &grate_response, headers: Option<&'a headers::Report>) -> Result<Report<'a>, Failure> {
     reserved(r.reserved, "grate_response")?;
     let outcome = match r.outcome {
@@ -394,23 +423,6 @@ fn report<'a>(r: &grate_response, headers: Option<&'a headers::Report>) -> Resul
     })
 }
 
-/// Reads the headers of a response, received now; `None` if it has none.
-///
-/// # Safety
-/// The array is valid with all that it points to.
-unsafe fn read_headers(
-    engine: &Engine,
-    start: *const grate_header,
-    len: u64,
-) -> Result<Option<headers::Report>, Failure> {
-    if len == 0 {
-        return Ok(None);
-    }
-    // SAFETY: the caller's promise.
-    let fields = unsafe { fields(start, len) }?;
-    Ok(Some(headers::parse(fields, engine.unix_ms())))
-}
-
 /// An integer in which 0 means "not given" and `GRATE_ZERO` a true zero.
 fn given(value: u64) -> Option<u64> {
     match value {
@@ -429,12 +441,12 @@ unsafe fn route(
     capability: *const c_char,
     request: *const grate_request,
     out: *mut grate_decision,
-    decide: impl FnOnce(&Engine, &str, &Estimate<'_>, Option<&mut dyn Candidates>) -> Result<Routed, crate::error::Error>,
+    decide: impl FnOnce(&Engine, &[u8], &Estimate<'_>, Option<&mut dyn Candidates>) -> Result<Routed, crate::error::Error>,
 ) -> Result<(), Failure> {
     // SAFETY: the caller's promise, here and below.
     unsafe {
         let engine = &abi::reference(engine, "engine")?.inner;
-        let name = abi::name(capability, "capability")?;
+        let name = abi::name_bytes(capability, "capability")?;
         let asked = abi::read_or_default(request)?;
         let mut decision = abi::check_out(out)?;
         let mut rows = Rows::new(&decision, engine)?;
@@ -560,7 +572,8 @@ unsafe fn with_excluded<R>(
     let (mut excluded, mut len) = ([0; MAX_EXCLUDED], 0);
     for i in 0..asked.exclude_len as usize {
         // SAFETY: the caller's promise; `i` is within the array.
-        let name = unsafe { abi::name(asked.exclude.add(i).read_unaligned(), "a name in grate_request.exclude") }?;
+        let name =
+            unsafe { abi::name_bytes(asked.exclude.add(i).read_unaligned(), "a name in grate_request.exclude") }?;
         if let Some(provider) = engine.provider_id(name) {
             excluded[len] = provider;
             len += 1;

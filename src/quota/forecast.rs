@@ -28,18 +28,54 @@ struct Slices {
 }
 
 /// What is expected of a quota.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Forecast {
+    /// The most that can be used at once; 0 and `u64::MAX` are what nobody can use and what nobody limits.
+    capacity: u64,
+    /// Units that fit now.
+    left: f64,
+    /// Units that will be burnt by the horizon, and those less what returns meanwhile.
+    burnt: f64,
+    net: f64,
+    horizon: u64,
+}
+
+impl Forecast {
+    /// Whether at least `1 / part` of the limit will be left at the horizon: what `share` tells without a division.
+    #[inline]
+    pub(crate) fn leaves(&self, part: f64) -> bool {
+        self.capacity > 0 && (self.left - self.net) * part >= self.capacity as f64
+    }
+
     /// Share of the limit that will be left at the horizon, in [0, 1].
-    pub(crate) share: f64,
+    #[inline]
+    pub(crate) fn share(&self) -> f64 {
+        if self.capacity == 0 { 0.0 } else { ((self.left - self.net) / self.capacity as f64).clamp(0.0, 1.0) }
+    }
+
+    fn horizon_secs(&self) -> f64 {
+        self.horizon as f64 / NS_PER_SEC as f64
+    }
+
     /// Units per second that are used up.
-    pub(crate) burn_per_sec: f64,
+    pub(crate) fn burn_per_sec(&self) -> f64 {
+        if self.horizon == 0 { 0.0 } else { self.burnt / self.horizon_secs() }
+    }
+
     /// Seconds until nothing is left if that goes on, with what returns meanwhile; infinity if that never happens.
-    pub(crate) seconds_to_exhaustion: f64,
+    #[inline]
+    pub(crate) fn seconds_to_exhaustion(&self) -> f64 {
+        if self.net > 0.0 && self.capacity < u64::MAX {
+            self.left / self.net * self.horizon_secs()
+        } else {
+            f64::INFINITY
+        }
+    }
 }
 
 impl QuotaRef<'_> {
     /// The length of a slice: no longer than the window, so that a burst of its last life is not held against it.
+    #[inline]
     fn horizon(&self) -> u64 {
         (self.quota.window.get() / HORIZONS).max(1)
     }
@@ -87,21 +123,14 @@ impl QuotaRef<'_> {
         slices.current as f64 + slices.previous as f64 * covered
     }
 
+    #[inline]
     pub(crate) fn forecast(&self, now: Now) -> Forecast {
-        let capacity = self.capacity();
-        let left = self.remaining(now) as f64;
-        let share = |units: f64| if capacity == 0 { 0.0 } else { (units / capacity as f64).clamp(0.0, 1.0) };
+        let (capacity, left) = (self.capacity(), self.remaining(now) as f64);
         if self.strategy() == Strategy::Concurrency {
-            return Forecast { share: share(left), burn_per_sec: 0.0, seconds_to_exhaustion: f64::INFINITY };
+            return Forecast { capacity, left, burnt: 0.0, net: 0.0, horizon: 0 };
         }
         let horizon = self.horizon();
-        let secs = horizon as f64 / NS_PER_SEC as f64;
         let burnt = self.burnt(now, horizon);
-        let net = burnt - self.returning(now, horizon) as f64;
-        Forecast {
-            share: share(left - net),
-            burn_per_sec: burnt / secs,
-            seconds_to_exhaustion: if net > 0.0 && capacity < u64::MAX { left / net * secs } else { f64::INFINITY },
-        }
+        Forecast { capacity, left, burnt, net: burnt - self.returning(now, horizon) as f64, horizon }
     }
 }

@@ -69,14 +69,6 @@ pub(super) struct InForce {
     spent: Cell,
 }
 
-impl InForce {
-    /// Whether the last response had no headers that say what is left: the usual case, and then nothing else here matters.
-    #[inline]
-    fn is_silent(&self) -> bool {
-        self.left_told_at.get() | self.closed_until.get() == 0
-    }
-}
-
 const CONFIGURED: u64 = 0;
 const LEARNED: u64 = 1;
 const TOLD: u64 = 2;
@@ -107,6 +99,12 @@ pub(super) fn configure(quota: &super::Quota, config: &QuotaConfig) {
 }
 
 impl QuotaRef<'_> {
+    /// Whether the last response had no headers that say what is left: the usual case, and then only the books count.
+    #[inline]
+    pub(super) fn says_nothing(&self) -> bool {
+        self.quota.in_force.left_told_at.get() | self.quota.in_force.closed_until.get() == 0
+    }
+
     pub(crate) fn configured_limit(&self) -> u64 {
         self.quota.in_force.configured.get()
     }
@@ -142,6 +140,7 @@ impl QuotaRef<'_> {
     }
 
     /// Units that are left to others, who are faster than headers can tell.
+    #[inline]
     pub(crate) fn margin(&self) -> u64 {
         self.quota.in_force.margin.get()
     }
@@ -272,8 +271,7 @@ impl QuotaRef<'_> {
     /// Requests within that bring news.
     #[inline]
     pub(super) fn told_left(&self, now: Now) -> u64 {
-        let known = &self.quota.in_force;
-        if known.is_silent() {
+        if self.says_nothing() {
             return u64::MAX;
         }
         self.told_left_now(now)
@@ -298,8 +296,13 @@ impl QuotaRef<'_> {
     }
 
     /// Whether the last headers let `n` units pass. A single request may always take what has come back: it brings news.
+    #[inline]
     pub(super) fn told_fits(&self, now: Now, n: u64) -> bool {
-        n <= self.told_left(now) || (self.quota.pending.get() == 0 && self.missing_for(now, n) == 0)
+        self.says_nothing() || self.told_fits_now(now, n)
+    }
+
+    fn told_fits_now(&self, now: Now, n: u64) -> bool {
+        n <= self.told_left_now(now) || (self.quota.pending.get() == 0 && self.missing_for(now, n) == 0)
     }
 
     /// How long until the quota is open, and `n` units have come back since the last headers or those no longer matter.
@@ -324,19 +327,17 @@ impl QuotaRef<'_> {
     /// A response came without headers for this quota: what they told before is old.
     #[inline]
     pub(crate) fn untold(&self) {
-        let known = &self.quota.in_force;
-        if !known.is_silent() {
-            known.left_told_at.set(0);
-            known.closed_until.set(0);
+        if !self.says_nothing() {
+            self.quota.in_force.left_told_at.set(0);
+            self.quota.in_force.closed_until.set(0);
         }
     }
 
     /// Notes what is charged after the last headers.
     #[inline]
     pub(super) fn told_spend(&self, n: u64) {
-        let known = &self.quota.in_force;
-        if !known.is_silent() {
-            known.spent.add(n);
+        if !self.says_nothing() {
+            self.quota.in_force.spent.add(n);
         }
     }
 

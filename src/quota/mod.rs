@@ -85,23 +85,32 @@ impl<'a> QuotaRef<'a> {
 
     #[inline]
     pub(crate) fn dimension(&self) -> Dimension {
-        Dimension::ALL[self.quota.dimension.get() as usize % Dimension::ALL.len()].0
+        Dimension::from_record(self.quota.dimension.get())
     }
 
     #[inline]
     pub(crate) fn strategy(&self) -> Strategy {
-        Strategy::ALL[self.quota.strategy.get() as usize % Strategy::ALL.len()].0
+        Strategy::from_record(self.quota.strategy.get())
     }
 
+    #[inline]
     pub(crate) fn limit(&self) -> u64 {
         self.quota.limit.get()
     }
 
+    #[inline]
     pub(crate) fn window_ns(&self) -> u64 {
         self.quota.window.get()
     }
 
+    /// Whether nobody limits it: it only counts, to learn from.
+    #[inline]
+    pub(crate) fn is_unlimited(&self) -> bool {
+        self.limit() == u64::MAX && self.says_nothing()
+    }
+
     /// Units counted now.
+    #[inline]
     pub(crate) fn used(&self, now: Now) -> u64 {
         match self.strategy() {
             Strategy::Rolling => rolling::used(self, now),
@@ -112,6 +121,7 @@ impl<'a> QuotaRef<'a> {
     }
 
     /// Units that fit now.
+    #[inline]
     pub(crate) fn remaining(&self, now: Now) -> u64 {
         self.ceiling(0.0).saturating_sub(self.used(now)).min(self.told_left(now))
     }
@@ -142,10 +152,12 @@ impl<'a> QuotaRef<'a> {
     }
 
     /// Whether `n` more units fit and leave `headroom` free.
+    #[inline]
     pub(crate) fn fits(&self, now: Now, n: u64, headroom: f64) -> bool {
         self.fits_the_books(now, n, self.ceiling(headroom)) && self.told_fits(now, n)
     }
 
+    #[inline]
     fn fits_the_books(&self, now: Now, n: u64, ceiling: u64) -> bool {
         match self.strategy() {
             Strategy::TokenBucket => token_bucket::fits(self, now, n, ceiling),
@@ -187,6 +199,7 @@ impl<'a> QuotaRef<'a> {
         self.record(now, at, n);
     }
 
+    #[inline]
     fn record(&self, now: Now, at: u64, n: u64) {
         match self.strategy() {
             Strategy::Rolling => rolling::record(self, now, at, n),
@@ -197,6 +210,7 @@ impl<'a> QuotaRef<'a> {
     }
 
     /// Charges `n` units for a lease: they are pending until [`QuotaRef::release`].
+    #[inline]
     pub(crate) fn reserve(&self, now: Now, at: u64, n: u64) {
         self.probe_upward(now);
         self.charge(now, at, n);
@@ -204,23 +218,29 @@ impl<'a> QuotaRef<'a> {
     }
 
     /// A lease that reserved `n` units will not release them here.
+    #[inline]
     pub(crate) fn forget_pending(&self, n: u64) {
         self.quota.pending.sub(n);
     }
 
     /// The lease that reserved `n` units has ended: its slot is free, its units stay counted.
-    pub(crate) fn release(&self, now: Now, n: u64) {
+    #[inline]
+    pub(crate) fn release(&self, n: u64) {
         self.forget_pending(n);
         if self.strategy() == Strategy::Concurrency {
-            self.refund(now, now.mono, n);
+            concurrency::refund(self, n);
         }
     }
 
     /// Takes back `n` units that were charged with the effective time `at`, as far as they are still counted.
+    #[inline]
     pub(crate) fn refund(&self, now: Now, at: u64, n: u64) {
-        if n == 0 {
-            return;
+        if n > 0 {
+            self.take_back(now, at, n);
         }
+    }
+
+    fn take_back(&self, now: Now, at: u64, n: u64) {
         self.burn_sub(now, n);
         match self.strategy() {
             Strategy::Rolling => rolling::advance(self, now),
@@ -270,8 +290,8 @@ impl<'a> QuotaRef<'a> {
             quota.marks_at.set(u32::try_from(at).ok()?);
             quota.marks_len.set(slots as u32);
         }
-        quota.dimension.set(position(&Dimension::ALL, config.dimension));
-        quota.strategy.set(position(&Strategy::ALL, config.strategy()));
+        quota.dimension.set(config.dimension as u32);
+        quota.strategy.set(config.strategy() as u32);
         quota.window.set(config.window_ns);
         if carried.is_none() {
             old.prepare(now);
@@ -303,11 +323,6 @@ impl<'a> QuotaRef<'a> {
             self.quota.gone.set(self.quota.gone.get().max(now.mono));
         }
     }
-}
-
-/// Records hold values of an enum as their place in its table.
-fn position<T: PartialEq>(table: &[(T, &'static str)], value: T) -> u32 {
-    table.iter().position(|(v, _)| *v == value).unwrap_or(0) as u32
 }
 
 #[cfg(test)]

@@ -58,16 +58,19 @@ pub(super) fn slots(limit: u64) -> usize {
     limit.saturating_add(1).clamp(16, SHARES + 1) as usize
 }
 
+#[inline]
 fn len(q: &QuotaRef<'_>) -> usize {
     q.quota.words[LEN].get() as usize
 }
 
 /// The `i`-th mark from the oldest; `i` is below the number of slots.
+#[inline]
 fn mark<'a>(q: &QuotaRef<'a>, i: usize) -> &'a Mark {
     let at = q.quota.words[HEAD].get() as usize + i;
     &q.marks[if at >= q.marks.len() { at - q.marks.len() } else { at }]
 }
 
+#[inline]
 fn leaves_at(q: &QuotaRef<'_>, mark: &Mark) -> u64 {
     mark.time().saturating_add(q.quota.window.get())
 }
@@ -78,6 +81,7 @@ fn live<'a>(q: &QuotaRef<'a>, now: Now) -> impl Iterator<Item = &'a Mark> {
     (0..len(&q)).map(move |i| mark(&q, i)).skip_while(move |m| leaves_at(&q, m) <= now.mono)
 }
 
+#[inline]
 pub(super) fn used(q: &QuotaRef<'_>, now: Now) -> u64 {
     let mut used = q.quota.used.get();
     for i in 0..len(q) {
