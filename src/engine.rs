@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::feedback::Outcome;
 use crate::gate::Gate;
 use crate::health::{Circuit, Observed};
-use crate::judge::{Question, appraise, hold, judge};
+use crate::judge::{Question, appraise, hold, judge, may_beat, reaches};
 use crate::lease::{Grant, LeaseId};
 use crate::provider::{Counters, Locked, State, Wired};
 pub use crate::quota::LimitSource;
@@ -413,8 +413,14 @@ impl Deciding<'_> {
             let mut best: Option<(Ranked, &Row)> = None;
             let mut rows = self.capability.rows.iter().peekable();
             while let Some(row) = rows.next() {
-                if best.is_some_and(|(best, _)| !could_beat(row, &best)) {
-                    break;
+                if let Some((best, _)) = &best {
+                    // Nor can those after it, whose bounds are no higher.
+                    if !reaches(row.bound, row, best) {
+                        break;
+                    }
+                    if !may_beat(row, &self.question, self.now, best) {
+                        continue;
+                    }
                 }
                 let seen = self.locked(row, |locked| {
                     let usage = self.question.usage(&locked, row);
@@ -425,7 +431,7 @@ impl Deciding<'_> {
                     if best.is_some_and(|(best, _)| best.rank() < ranked.rank()) {
                         return Seen::Passed;
                     }
-                    if rows.peek().is_some_and(|next| could_beat(next, &ranked)) {
+                    if rows.peek().is_some_and(|next| reaches(next.bound, next, &ranked)) {
                         return Seen::Better(ranked);
                     }
                     Seen::Taken(ranked, take(&locked, row, usage))
@@ -488,11 +494,6 @@ impl Deciding<'_> {
         });
         taken.flatten()
     }
-}
-
-/// Whether a provider, or one that comes after it in its capability, can come before `best`.
-fn could_beat(row: &Row, best: &Ranked) -> bool {
-    row.bound > best.score.total || (row.bound == best.score.total && row.index < best.index)
 }
 
 impl Locked<'_> {

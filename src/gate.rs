@@ -1,12 +1,16 @@
 //! A lock for what every call reads and hardly any changes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// One value behind many locks, of which a reader takes one: threads that read do not share a cache line. Who changes it
 /// takes all of them.
 pub(crate) struct Gate<T> {
+    /// A writer is waiting: without this, readers would come in on some stripes while it waits for others.
+    closed: AtomicBool,
+    writer: Mutex<()>,
     stripes: [Stripe<T>; STRIPES],
 }
 
@@ -30,12 +34,24 @@ fn stripe() -> usize {
 impl<T> Gate<T> {
     pub(crate) fn new(value: T) -> Self {
         let value = Arc::new(value);
-        Self { stripes: std::array::from_fn(|_| Stripe(RwLock::new(value.clone()))) }
+        Self {
+            closed: AtomicBool::new(false),
+            writer: Mutex::new(()),
+            stripes: std::array::from_fn(|_| Stripe(RwLock::new(value.clone()))),
+        }
+    }
+
+    #[cold]
+    fn wait(&self) {
+        drop(self.writer.lock());
     }
 
     /// The value, held still. A thread that holds it must not ask for it again: a writer may have come in between.
     #[inline]
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Arc<T>> {
+        if self.closed.load(Ordering::Relaxed) {
+            self.wait();
+        }
         self.stripes[stripe()].0.read()
     }
 }
@@ -44,8 +60,13 @@ impl<T: Clone + Default> Gate<T> {
     /// Changes the value while nobody holds it.
     pub(crate) fn write<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
         let nothing = Arc::new(T::default());
-        let mut all =
-            Writing { guards: self.stripes.iter().map(|stripe| stripe.0.write()).collect(), value: nothing.clone() };
+        let _only = self.writer.lock();
+        self.closed.store(true, Ordering::Relaxed);
+        let mut all = Writing {
+            closed: &self.closed,
+            guards: self.stripes.iter().map(|stripe| stripe.0.write()).collect(),
+            value: nothing.clone(),
+        };
         // Taken out of the stripes, so that the value has one owner and is changed in place.
         for guard in &mut all.guards {
             all.value = std::mem::replace(&mut **guard, nothing.clone());
@@ -56,6 +77,7 @@ impl<T: Clone + Default> Gate<T> {
 
 /// All stripes, held by a writer; gives them the value back also when the change panics.
 struct Writing<'a, T> {
+    closed: &'a AtomicBool,
     guards: Vec<RwLockWriteGuard<'a, Arc<T>>>,
     value: Arc<T>,
 }
@@ -65,6 +87,7 @@ impl<T> Drop for Writing<'_, T> {
         for guard in &mut self.guards {
             **guard = self.value.clone();
         }
+        self.closed.store(false, Ordering::Relaxed);
     }
 }
 

@@ -65,19 +65,28 @@ pub(crate) fn judge(locked: &Locked<'_>, question: &Question<'_>, row: &Row) -> 
 
 /// The place of a provider that can take the request.
 pub(crate) fn appraise(locked: &Locked<'_>, question: &Question<'_>, row: &Row) -> Ranked {
-    let health = &locked.provider.health;
+    let (now, health) = (locked.now, &locked.provider.health);
     let mut share = 1.0_f64;
     let mut seconds_to_exhaustion = f64::INFINITY;
-    for (_, q) in locked.quotas().filter(|(_, q)| !q.is_unlimited()) {
-        let forecast = q.forecast(locked.now);
+    let (mut peak, mut peak_until) = (1.0_f64, u64::MAX);
+    for (_, q) in locked.limiting_quotas() {
+        let forecast = q.forecast(now);
         if !forecast.leaves(PLENTY) {
             share = share.min(forecast.share());
         }
         seconds_to_exhaustion = seconds_to_exhaustion.min(forecast.seconds_to_exhaustion());
+        let (highest, until) = forecast.peak();
+        if until > now.mono && highest < peak {
+            peak = highest;
+            peak_until = peak_until.min(until);
+        }
+    }
+    if locked.is_alone() && peak < 1.0 {
+        locked.provider.set_peak(quota_component(peak), peak_until);
     }
     let score = Score::new(
         quota_component(share),
-        health.at(locked.now.mono, question.settings),
+        health.at(now.mono, question.settings),
         row.priority,
         latency_component(health.latency_ns(), question.lowest_latency),
         &question.settings.weights,
@@ -85,8 +94,24 @@ pub(crate) fn appraise(locked: &Locked<'_>, question: &Question<'_>, row: &Row) 
     Ranked { provider: locked.index, index: row.index, held_by: None, score, seconds_to_exhaustion, retry_after_ns: 0 }
 }
 
+/// Whether a provider may come before `best`, as far as that can be told without looking closely.
+#[inline]
+pub(crate) fn may_beat(row: &Row, question: &Question<'_>, now: Now, best: &Ranked) -> bool {
+    let Some(peak) = row.record.peak(now) else { return true };
+    let latency = latency_component(row.record.health.latency_ns(), question.lowest_latency);
+    let bound = Score::new(peak, 1.0, row.priority, latency, &question.settings.weights).total;
+    reaches(bound, row, best)
+}
+
+/// Whether a provider with at most this score may come before `best`.
+#[inline]
+pub(crate) fn reaches(bound: f64, row: &Row, best: &Ranked) -> bool {
+    bound > best.score.total || (bound == best.score.total && row.index < best.index)
+}
+
 /// What keeps a provider from taking the request, and for how long: the longest of all that does if the look is thorough,
 /// which costs more; else the first that is found, without its wait.
+#[inline]
 pub(crate) fn hold(
     locked: &Locked<'_>,
     question: &Question<'_>,
@@ -95,52 +120,66 @@ pub(crate) fn hold(
 ) -> Option<(HeldBy, u64)> {
     let (now, estimate, settings) = (locked.now, question.estimate, question.settings);
     let health = &locked.provider.health;
-    let mut longest: Option<(HeldBy, u64)> = None;
-    // Whether the first found is enough.
-    let mut add = |held_by: HeldBy, wait: &dyn Fn() -> u64| {
-        let wait = if thorough { wait() } else { 0 };
-        if longest.is_none_or(|(_, known)| wait > known) {
-            longest = Some((held_by, wait));
-        }
-        !thorough
-    };
+    let mut found = Found { thorough, longest: None };
 
-    if estimate.excluded.contains(&locked.index) && add(HeldBy::Exclusion, &|| NEVER) {
-        return longest;
+    if !estimate.excluded.is_empty()
+        && estimate.excluded.contains(&locked.index)
+        && found.add(HeldBy::Exclusion, || NEVER)
+    {
+        return found.longest;
     }
     let cooldown = health.cooldown_left(now.mono);
-    if cooldown > 0 && add(HeldBy::Cooldown, &|| cooldown) {
-        return longest;
+    if cooldown > 0 && found.add(HeldBy::Cooldown, || cooldown) {
+        return found.longest;
     }
     let least = settings.min_health_for_selection;
-    if health.at(now.mono, settings) < least && add(HeldBy::Health, &|| health.wait_for(least, now.mono, settings)) {
-        return longest;
+    if health.at(now.mono, settings) < least && found.add(HeldBy::Health, || health.wait_for(least, now.mono, settings))
+    {
+        return found.longest;
     }
     if health.allowed().is_some_and(|allowed| locked.probes() >= allowed)
-        && add(HeldBy::Probe, &|| lease_wait(locked.slot_at(), now))
+        && found.add(HeldBy::Probe, || lease_wait(locked.slot_at(), now))
     {
-        return longest;
+        return found.longest;
     }
-    for (record, q) in locked.quotas() {
+    for (record, q) in locked.limiting_quotas() {
         // Of what is neither told nor learned, one unit must be there: what is spent is not chosen.
         let n = usage.of(q.dimension());
         let n = if n == 0 && !estimate.usage.tells(q.dimension()) { 1 } else { n };
-        if q.is_unlimited() || q.fits(now, n, estimate.headroom) {
+        if q.fits(now, n, estimate.headroom) {
             continue;
         }
         let first_is_enough = if q.dimension() == Dimension::Concurrency {
             // Without any slot there is no lease to wait for.
             let never = !q.could_fit(n, estimate.headroom);
-            add(HeldBy::Concurrency, &|| if never { NEVER } else { lease_wait(locked.quota_slot_at(record), now) })
+            found.add(HeldBy::Concurrency, || if never { NEVER } else { lease_wait(locked.quota_slot_at(record), now) })
         } else {
             let held_by = HeldBy::Quota { dimension: q.dimension(), window_ns: q.window_ns() };
-            add(held_by, &|| q.wait(now, n, estimate.headroom))
+            found.add(held_by, || q.wait(now, n, estimate.headroom))
         };
         if first_is_enough {
-            return longest;
+            return found.longest;
         }
     }
-    longest
+    found.longest
+}
+
+/// What was found to hold a provider.
+struct Found {
+    thorough: bool,
+    longest: Option<(HeldBy, u64)>,
+}
+
+impl Found {
+    /// Adds something. Whether that is enough.
+    #[inline]
+    fn add(&mut self, held_by: HeldBy, wait: impl FnOnce() -> u64) -> bool {
+        let wait = if self.thorough { wait() } else { 0 };
+        if self.longest.is_none_or(|(_, known)| wait > known) {
+            self.longest = Some((held_by, wait));
+        }
+        !self.thorough
+    }
 }
 
 /// How long until a lease ends that is expected to do so at a time.

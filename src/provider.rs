@@ -65,6 +65,10 @@ pub(crate) struct Provider {
     pub(crate) health: Health,
     /// The most leases that were out when one was granted that then went well.
     proven: Cell,
+    /// The quota component of its score will not be above this before that time, unless something else happens to it than
+    /// that it is charged. 0 is not known.
+    peak: FloatCell,
+    peak_until: Cell,
     counters: CounterCells,
 }
 
@@ -250,6 +254,19 @@ fn with_pool<R>(pool: &Link, rest: &[Link], now: Now, work: impl FnOnce(Now) -> 
 }
 
 impl Provider {
+    /// The highest that the quota component of its score can be now; `None` if that is not known. Read without its lock: it
+    /// tells of a moment ago, as looking at it would have.
+    #[inline]
+    pub(crate) fn peak(&self, now: Now) -> Option<f64> {
+        (now.mono < self.peak_until.get()).then(|| self.peak.get())
+    }
+
+    #[inline]
+    pub(crate) fn set_peak(&self, component: f64, until: u64) {
+        self.peak.set(component);
+        self.peak_until.set(until);
+    }
+
     pub(crate) fn counters(&self) -> Counters {
         let c = &self.counters;
         Counters {
@@ -324,6 +341,7 @@ impl State {
                 },
             );
         }
+        provider.peak_until.set(0);
         provider.epoch.set(epoch);
         provider.cooldown_secs.set(cooldown_secs);
         let wired = Wired { provider, links, own };
@@ -336,6 +354,19 @@ impl State {
 }
 
 impl<'a> Locked<'a> {
+    /// Whether nobody else charges its quotas.
+    #[inline]
+    pub(crate) fn is_alone(&self) -> bool {
+        self.wired.own == self.wired.links.len()
+    }
+
+    /// The quotas that can hold a request.
+    #[inline]
+    pub(crate) fn limiting_quotas(self) -> impl Iterator<Item = (u32, QuotaRef<'a>)> {
+        let limiting = |link: &&Link| !link.implicit || !link.quota().is_unlimited();
+        self.wired.links.iter().filter(limiting).map(|link| (link.index, link.quota()))
+    }
+
     /// Its quotas with their records.
     #[inline]
     pub(crate) fn quotas(self) -> impl Iterator<Item = (u32, QuotaRef<'a>)> {
@@ -450,6 +481,7 @@ impl<'a> Locked<'a> {
     fn end(&self, id: LeaseId) -> Option<Grant> {
         let p = self.provider;
         let grant = p.leases.remove(&self.state.leases, id)?;
+        p.peak_until.set(0);
         p.in_flight.sub(1);
         p.probes.sub(u64::from(grant.probe));
         for (_, q) in self.charged(grant.epoch) {
@@ -489,6 +521,7 @@ impl<'a> Locked<'a> {
         for (_, q) in self.quotas().filter(|(_, q)| q.dimension() != Dimension::Concurrency) {
             q.charge(self.now, request.at, request.usage.of(q.dimension()));
         }
+        self.provider.peak_until.set(0);
         self.provider.counters.observations.add(1);
     }
 

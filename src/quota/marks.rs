@@ -1,0 +1,333 @@
+//! The marks of a rolling window: a ring of `(time, count)`, oldest first, each in one word.
+//!
+//! Time and count share 63 bits; how, the record's layout says. Times count in ticks from a base, counts in units. Mostly a
+//! tick is a nanosecond and a unit is one: wherever the window in nanoseconds times the largest count is below 2^58. Beyond that
+//! both are rounded up, so that nothing leaves early and nothing is left uncounted: by less than a 2^27th of the window, and
+//! less than a 2^33rd of the limit. The layout follows what it is given.
+
+use super::QuotaRef;
+use crate::table::Cell;
+
+/// Units charged up to a time, and whether charges of different times share it.
+#[derive(Debug, Default)]
+pub(crate) struct Mark(Cell);
+
+/// What a mark says.
+#[derive(Clone, Copy)]
+pub(super) struct Content {
+    pub(super) time: u64,
+    pub(super) count: u64,
+    pub(super) shared: bool,
+}
+
+/// Words of the record: where the ring starts, how many marks it holds, and how many of those are ahead (16 bits each).
+const RING: usize = 0;
+/// What ticks count from.
+const BASE: usize = 1;
+/// The layout: bits of a count, and the binary logarithms of tick and unit (8 bits each).
+const LAYOUT: usize = 2;
+/// The marks that are ahead are known to leave by AHEAD_END, and hold AHEAD units: so that who asks again does not count
+/// again. Nothing else depends on it.
+const AHEAD: usize = 3;
+const AHEAD_END: usize = 4;
+
+const SHARED: u64 = 1 << 63;
+const BITS: u32 = 63;
+/// No tick is so long that a range of time has fewer of them.
+const LEAST_TIME_BITS: u32 = 28;
+/// There is room for counts that are so much larger than the largest, and for such counts from the beginning.
+const SPARE_BITS: u32 = 2;
+const LEAST_COUNT: u64 = 1 << 4;
+
+#[derive(Clone, Copy)]
+struct Layout {
+    count_bits: u32,
+    tick: u32,
+    unit: u32,
+}
+
+fn bits(value: u64) -> u32 {
+    u64::BITS - value.leading_zeros()
+}
+
+impl Layout {
+    /// For a range of time and counts of so many bits. Ticks are not shorter than `least_tick`: of two times that a longer
+    /// one made equal or later, a shorter one would lose the order.
+    fn new(range: u64, count_bits: u32, least_tick: u32) -> Self {
+        let time_bits = bits(range);
+        let excess = (time_bits + count_bits).saturating_sub(BITS);
+        let tick = excess.min(time_bits.saturating_sub(LEAST_TIME_BITS));
+        let longer = tick.max(least_tick.min(time_bits));
+        Self { count_bits: BITS - (time_bits - longer), tick: longer, unit: excess - tick }
+    }
+
+    #[inline]
+    fn of(q: &QuotaRef<'_>) -> Self {
+        let word = q.quota.words[LAYOUT].get() as u32;
+        Self { count_bits: word & 0xFF, tick: word >> 8 & 0xFF, unit: word >> 16 }
+    }
+
+    fn store(self, q: &QuotaRef<'_>) {
+        q.quota.words[LAYOUT].set(u64::from(self.count_bits | self.tick << 8 | self.unit << 16));
+    }
+
+    /// A mark as a word; `None` if it does not fit.
+    #[inline]
+    fn encode(self, base: u64, mark: Content) -> Option<u64> {
+        let ticks = round_up(mark.time.checked_sub(base)?, self.tick);
+        let units = round_up(mark.count, self.unit);
+        let fits = units >> self.count_bits == 0 && ticks >> (BITS - self.count_bits) == 0;
+        let shared = if mark.shared { SHARED } else { 0 };
+        fits.then(|| shared | ticks << self.count_bits | units)
+    }
+
+    #[inline]
+    fn decode(self, base: u64, word: u64) -> Content {
+        Content {
+            time: base + ((word & !SHARED) >> self.count_bits << self.tick),
+            count: (word & ((1 << self.count_bits) - 1)).saturating_mul(1 << self.unit),
+            shared: word & SHARED != 0,
+        }
+    }
+}
+
+#[inline]
+fn round_up(value: u64, shift: u32) -> u64 {
+    (value >> shift) + u64::from(value & ((1 << shift) - 1) != 0)
+}
+
+#[inline]
+fn ring(q: &QuotaRef<'_>) -> (usize, usize, usize) {
+    let word = q.quota.words[RING].get();
+    ((word & 0xFFFF) as usize, (word >> 16 & 0xFFFF) as usize, (word >> 32) as usize)
+}
+
+#[inline]
+fn set_ring(q: &QuotaRef<'_>, head: usize, len: usize, ahead: usize) {
+    q.quota.words[RING].set(head as u64 | (len as u64) << 16 | (ahead as u64) << 32);
+}
+
+#[inline]
+pub(super) fn len(q: &QuotaRef<'_>) -> usize {
+    ring(q).1
+}
+
+/// Where the `i`-th mark from the oldest lies; `i` is below the number of slots.
+#[inline]
+fn slot<'a>(q: &QuotaRef<'a>, head: usize, i: usize) -> &'a Cell {
+    let at = head + i;
+    &q.marks[if at >= q.marks.len() { at - q.marks.len() } else { at }].0
+}
+
+/// Reads marks of a ring that does not change meanwhile.
+pub(super) struct Reader<'a> {
+    q: QuotaRef<'a>,
+    head: usize,
+    len: usize,
+    layout: Layout,
+    base: u64,
+}
+
+impl<'a> Reader<'a> {
+    #[inline]
+    pub(super) fn new(q: &QuotaRef<'a>) -> Self {
+        let (head, len, _) = ring(q);
+        Self { q: *q, head, len, layout: Layout::of(q), base: q.quota.words[BASE].get() }
+    }
+
+    /// The `i`-th mark from the oldest.
+    #[inline]
+    pub(super) fn get(&self, i: usize) -> Option<Content> {
+        (i < self.len).then(|| self.layout.decode(self.base, slot(&self.q, self.head, i).get()))
+    }
+
+    /// All marks with their places, oldest first.
+    #[inline]
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (usize, Content)> {
+        (0..self.len).map(|i| (i, self.layout.decode(self.base, slot(&self.q, self.head, i).get())))
+    }
+}
+
+/// The `i`-th mark from the oldest.
+#[inline]
+pub(super) fn get(q: &QuotaRef<'_>, i: usize) -> Option<Content> {
+    Reader::new(q).get(i)
+}
+
+/// A time as a mark tells it.
+#[inline]
+pub(super) fn rounded(q: &QuotaRef<'_>, time: u64) -> u64 {
+    let tick = Layout::of(q).tick;
+    round_up(time, tick) << tick
+}
+
+/// Changes the `i`-th mark. What it holds may be rounded up; `used` follows.
+#[inline]
+pub(super) fn replace(q: &QuotaRef<'_>, i: usize, mark: Content) {
+    let Some(old) = get(q, i) else { return };
+    touch(q, i);
+    q.quota.used.sub(old.count);
+    write(q, i, mark);
+}
+
+/// Inserts a mark before the `i`-th, or behind the last; there is a slot free.
+#[inline]
+pub(super) fn insert(q: &QuotaRef<'_>, i: usize, mark: Content) {
+    touch(q, i);
+    let (head, len, ahead) = ring(q);
+    for k in (i..len).rev() {
+        slot(q, head, k + 1).set(slot(q, head, k).get());
+    }
+    // Empty until it is written: a new layout counts all marks anew.
+    slot(q, head, i).set(0);
+    set_ring(q, head, len + 1, ahead);
+    write(q, i, mark);
+}
+
+#[inline]
+fn write(q: &QuotaRef<'_>, i: usize, mark: Content) {
+    let (layout, base) = (Layout::of(q), q.quota.words[BASE].get());
+    let Some(word) = layout.encode(base, mark) else { return lay_out(q, i, mark) };
+    q.quota.used.add(layout.decode(base, word).count);
+    slot(q, ring(q).0, i).set(word);
+}
+
+/// Takes the `i`-th mark out.
+pub(super) fn remove(q: &QuotaRef<'_>, i: usize) {
+    let Some(mark) = get(q, i) else { return };
+    touch(q, i);
+    q.quota.used.sub(mark.count);
+    let (head, len, ahead) = ring(q);
+    for k in i + 1..len {
+        slot(q, head, k - 1).set(slot(q, head, k).get());
+    }
+    set_ring(q, head, len - 1, ahead);
+}
+
+/// Takes the oldest mark out.
+#[inline]
+pub(super) fn remove_oldest(q: &QuotaRef<'_>) {
+    let Some(mark) = get(q, 0) else { return };
+    q.quota.used.sub(mark.count);
+    let (head, len, ahead) = ring(q);
+    if ahead > 0 {
+        q.quota.words[AHEAD].sub(mark.count);
+    }
+    set_ring(q, if head + 1 >= q.marks.len() { 0 } else { head + 1 }, len - 1, ahead.saturating_sub(1));
+}
+
+/// Joins marks to the next one while what then waits in that stays within `most`.
+pub(super) fn compact(q: &QuotaRef<'_>, most: u64) {
+    touch(q, 0);
+    let (head, len, _) = ring(q);
+    let (layout, base) = (Layout::of(q), q.quota.words[BASE].get());
+    let mut kept = 0;
+    // The last mark that was kept; it may yet join the next.
+    let mut last: Option<Content> = None;
+    for i in 0..len {
+        let word = slot(q, head, i).get();
+        let mark = layout.decode(base, word);
+        // What waits in a shared mark is not known, but it is less than its count.
+        let waiting = if mark.shared { mark.count } else { 0 };
+        let joined = last.filter(|last| last.count.saturating_add(waiting) <= most).and_then(|last| {
+            let joined = Content { count: mark.count + last.count, shared: true, ..mark };
+            Some((layout.encode(base, joined)?, joined))
+        });
+        let (word, mark) = match joined {
+            Some(joined) => {
+                kept -= 1;
+                joined
+            }
+            None => (word, mark),
+        };
+        slot(q, head, kept).set(word);
+        kept += 1;
+        last = Some(mark);
+    }
+    set_ring(q, head, kept, 0);
+}
+
+/// Adds the `i`-th mark to the next one, which its units then leave with; it is left empty.
+pub(super) fn join(q: &QuotaRef<'_>, i: usize) {
+    let (Some(mark), Some(next)) = (get(q, i), get(q, i + 1)) else { return };
+    replace(q, i, Content { count: 0, ..mark });
+    replace(q, i + 1, Content { count: next.count.saturating_add(mark.count), shared: true, ..next });
+}
+
+/// The units of the marks that leave by `end`.
+#[inline]
+pub(super) fn leaving_by(q: &QuotaRef<'_>, end: u64) -> u64 {
+    let (head, len, mut ahead) = ring(q);
+    let known = q.quota.words[AHEAD_END].get();
+    let mut sum = q.quota.words[AHEAD].get();
+    if end < known {
+        (ahead, sum) = (0, 0);
+    }
+    let (first, window) = (ahead, q.window_ns());
+    let reader = Reader::new(q);
+    while let Some(mark) = reader.get(ahead).filter(|mark| mark.time.saturating_add(window) <= end) {
+        sum = sum.saturating_add(mark.count);
+        ahead += 1;
+    }
+    if end >= known && ahead > first {
+        set_ring(q, head, len, ahead);
+        q.quota.words[AHEAD].set(sum);
+        q.quota.words[AHEAD_END].set(end);
+    }
+    sum
+}
+
+/// The first mark that does not leave by `end`, of which `leaving_by` was just asked.
+#[inline]
+pub(super) fn first_after(q: &QuotaRef<'_>, end: u64) -> Option<Content> {
+    let (_, _, ahead) = ring(q);
+    let (reader, window) = (Reader::new(q), q.window_ns());
+    (ahead..reader.len).find_map(|i| reader.get(i).filter(|mark| mark.time.saturating_add(window) > end))
+}
+
+/// Before the `i`-th mark changes: what is known of those that are ahead holds no longer if it is one of them.
+#[inline]
+fn touch(q: &QuotaRef<'_>, i: usize) {
+    let (head, len, ahead) = ring(q);
+    if i < ahead {
+        set_ring(q, head, len, 0);
+        q.quota.words[AHEAD].set(0);
+        q.quota.words[AHEAD_END].set(0);
+    }
+}
+
+/// Writes the `i`-th mark, which is empty, in a layout that has room for it: for some more time, and four times the count,
+/// so that this is rarely needed again.
+#[cold]
+fn lay_out(q: &QuotaRef<'_>, i: usize, mark: Content) {
+    touch(q, 0);
+    let old = Reader::new(q);
+    let contents = || old.iter().map(|(k, known)| (k, if k == i { mark } else { known }));
+    let first = contents().map(|(_, m)| m.time).min().unwrap_or(mark.time);
+    let last = contents().map(|(_, m)| m.time).max().unwrap_or(mark.time);
+    let most = contents().map(|(_, m)| m.count).max().unwrap_or(0).max(LEAST_COUNT);
+    let span = (last - first).max(q.window_ns());
+    let least_tick = if len(q) > 1 { Layout::of(q).tick } else { 0 };
+    let layout = Layout::new(span + span / 8 + 1, bits(most) + SPARE_BITS, least_tick);
+    // A multiple of the tick, so that times that are one too are exact.
+    let base = first >> layout.tick << layout.tick;
+    let mut used = 0u64;
+    for (k, m) in contents() {
+        // There is room for all; if there were not, a mark that never leaves is the safe side.
+        let word = layout.encode(base, m).unwrap_or(!SHARED);
+        used = used.saturating_add(layout.decode(base, word).count);
+        slot(q, old.head, k).set(word);
+    }
+    q.quota.used.set(used);
+    q.quota.words[BASE].set(base);
+    layout.store(q);
+}
+
+/// Moves the ring to a longer run of marks.
+pub(super) fn copy(q: &QuotaRef<'_>, to: &[Mark]) {
+    let (head, len, ahead) = ring(q);
+    for (i, mark) in to.iter().enumerate().take(len) {
+        mark.0.set(slot(q, head, i).get());
+    }
+    set_ring(q, 0, len, ahead);
+}
