@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::feedback::Outcome;
 use crate::gate::Gate;
 use crate::health::{Circuit, Observed};
-use crate::judge::{Question, appraise, hold, judge, may_beat, reaches};
+use crate::judge::{Question, appraise, bound, hold, judge};
 use crate::lease::{Grant, LeaseId};
 use crate::provider::{Counters, Locked, State, Wired};
 pub use crate::quota::LimitSource;
@@ -391,7 +391,33 @@ struct Deciding<'a> {
     now: Now,
 }
 
-/// What a look at a provider brought.
+/// A place among the providers of a capability that can be chosen: by score, equals in the order of the list.
+#[derive(Clone, Copy)]
+struct Place {
+    score: f64,
+    index: u32,
+}
+
+impl Place {
+    /// Before all others, and behind all others.
+    const ANY: Self = Self { score: f64::INFINITY, index: 0 };
+    const NONE: Self = Self { score: f64::NEG_INFINITY, index: u32::MAX };
+
+    /// The best place that a provider can have with at most this score.
+    fn at_most(score: f64, row: &Row) -> Self {
+        Self { score, index: row.index }
+    }
+
+    fn before(&self, other: &Self) -> bool {
+        self.score > other.score || (self.score == other.score && self.index < other.index)
+    }
+
+    fn beats(&self, ranked: &Ranked) -> bool {
+        self.before(&Self { score: ranked.score.total, index: ranked.index })
+    }
+}
+
+/// What a close look at a provider brought.
 enum Seen<T> {
     /// It is the best, and taken.
     Taken(Ranked, T),
@@ -406,40 +432,30 @@ impl Deciding<'_> {
         self.state.locked(self.all, row.provider, self.now, work)
     }
 
-    /// The best provider, taken; or the one that frees first. Providers that cannot beat the best are not looked at, and
-    /// mostly the first is seen to be the best while it is locked.
+    /// The best provider, taken; or the one that frees first. Looks closely only at those that can be the best: first at the
+    /// one that can score most, which is mostly seen to be the best while it is locked.
     fn decide<T>(&self, take: impl Fn(&Locked<'_>, &Row, Usage) -> T) -> (Option<Ranked>, Option<T>) {
+        let Some((favourite, rival)) = self.favourite() else { return (None, None) };
         loop {
             let mut best: Option<(Ranked, &Row)> = None;
-            let mut rows = self.capability.rows.iter().peekable();
-            while let Some(row) = rows.next() {
+            match self.look(favourite, None, rival, &take) {
+                Some(Seen::Taken(ranked, taken)) => return (Some(ranked), Some(taken)),
+                Some(Seen::Better(ranked)) => best = Some((ranked, favourite)),
+                Some(Seen::Passed) | None => {}
+            }
+            for row in self.capability.rows.iter().filter(|row| row.index != favourite.index) {
                 if let Some((best, _)) = &best {
                     // Nor can those after it, whose bounds are no higher.
-                    if !reaches(row.bound, row, best) {
+                    if !Place::at_most(row.bound, row).beats(best) {
                         break;
                     }
-                    if !may_beat(row, &self.question, self.now, best) {
+                    if !Place::at_most(bound(row, &self.question, self.now), row).beats(best) {
                         continue;
                     }
                 }
-                let seen = self.locked(row, |locked| {
-                    let usage = self.question.usage(&locked, row);
-                    if hold(&locked, &self.question, &usage, false).is_some() {
-                        return Seen::Passed;
-                    }
-                    let ranked = appraise(&locked, &self.question, row);
-                    if best.is_some_and(|(best, _)| best.rank() < ranked.rank()) {
-                        return Seen::Passed;
-                    }
-                    if rows.peek().is_some_and(|next| reaches(next.bound, next, &ranked)) {
-                        return Seen::Better(ranked);
-                    }
-                    Seen::Taken(ranked, take(&locked, row, usage))
-                });
-                match seen {
-                    Some(Seen::Taken(ranked, taken)) => return (Some(ranked), Some(taken)),
-                    Some(Seen::Better(ranked)) => best = Some((ranked, row)),
-                    Some(Seen::Passed) | None => {}
+                let seen = self.look(row, best.as_ref().map(|(best, _)| best), Place::ANY, &take);
+                if let Some(Seen::Better(ranked)) = seen {
+                    best = Some((ranked, row));
                 }
             }
             let Some((ranked, row)) = best else {
@@ -453,6 +469,55 @@ impl Deciding<'_> {
                 return (Some(ranked), Some(taken));
             }
         }
+    }
+
+    /// The provider that can score most, and the best place that another can have.
+    fn favourite(&self) -> Option<(&Row, Place)> {
+        let mut rows = self.capability.rows.iter();
+        let mut favourite = rows.next()?;
+        let mut first = Place::at_most(bound(favourite, &self.question, self.now), favourite);
+        let mut second = Place::NONE;
+        for row in rows {
+            let most = Place::at_most(row.bound, row);
+            if !most.before(&first) {
+                // No one after it can have a better place either.
+                if most.before(&second) {
+                    second = most;
+                }
+                break;
+            }
+            let place = Place::at_most(bound(row, &self.question, self.now), row);
+            if place.before(&first) {
+                (favourite, second, first) = (row, first, place);
+            } else if place.before(&second) {
+                second = place;
+            }
+        }
+        Some((favourite, second))
+    }
+
+    /// Looks closely at a provider, and takes it if it can take the request and comes before `rival`, all others' best place.
+    fn look<T>(
+        &self,
+        row: &Row,
+        best: Option<&Ranked>,
+        rival: Place,
+        take: impl Fn(&Locked<'_>, &Row, Usage) -> T,
+    ) -> Option<Seen<T>> {
+        self.locked(row, |locked| {
+            let usage = self.question.usage(&locked, row);
+            if hold(&locked, &self.question, &usage, false).is_some() {
+                return Seen::Passed;
+            }
+            let ranked = appraise(&locked, &self.question, row);
+            if !rival.beats(&ranked) {
+                Seen::Taken(ranked, take(&locked, row, usage))
+            } else if best.is_none_or(|best| ranked.rank() < best.rank()) {
+                Seen::Better(ranked)
+            } else {
+                Seen::Passed
+            }
+        })
     }
 
     /// The same, with every provider told to `candidates`.

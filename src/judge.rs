@@ -5,7 +5,7 @@ use crate::config::{Dimension, Settings};
 use crate::decision::{Estimate, HeldBy, Ranked};
 use crate::estimate::Estimator;
 use crate::provider::Locked;
-use crate::quota::NEVER;
+use crate::quota::{NEVER, Peak};
 use crate::registry::Row;
 use crate::score::{PLENTY, Score, latency_component, quota_component};
 use crate::usage::Usage;
@@ -68,21 +68,20 @@ pub(crate) fn appraise(locked: &Locked<'_>, question: &Question<'_>, row: &Row) 
     let (now, health) = (locked.now, &locked.provider.health);
     let mut share = 1.0_f64;
     let mut seconds_to_exhaustion = f64::INFINITY;
-    let (mut peak, mut peak_until) = (1.0_f64, u64::MAX);
+    let mut tightest: Option<(Peak, Dimension)> = None;
     for (_, q) in locked.limiting_quotas() {
         let forecast = q.forecast(now);
         if !forecast.leaves(PLENTY) {
-            share = share.min(forecast.share());
+            let own = forecast.share();
+            if own < share {
+                share = own;
+                tightest = Some((forecast.peak(), q.dimension()));
+            }
         }
         seconds_to_exhaustion = seconds_to_exhaustion.min(forecast.seconds_to_exhaustion());
-        let (highest, until) = forecast.peak();
-        if until > now.mono && highest < peak {
-            peak = highest;
-            peak_until = peak_until.min(until);
-        }
     }
-    if locked.is_alone() && peak < 1.0 {
-        locked.provider.set_peak(quota_component(peak), peak_until);
+    if let Some((peak, dimension)) = tightest.filter(|_| locked.is_alone()) {
+        locked.provider.set_peak(now, &peak, dimension);
     }
     let score = Score::new(
         quota_component(share),
@@ -94,19 +93,12 @@ pub(crate) fn appraise(locked: &Locked<'_>, question: &Question<'_>, row: &Row) 
     Ranked { provider: locked.index, index: row.index, held_by: None, score, seconds_to_exhaustion, retry_after_ns: 0 }
 }
 
-/// Whether a provider may come before `best`, as far as that can be told without looking closely.
+/// The most that a provider can score now, as far as that can be told without looking closely.
 #[inline]
-pub(crate) fn may_beat(row: &Row, question: &Question<'_>, now: Now, best: &Ranked) -> bool {
-    let Some(peak) = row.record.peak(now) else { return true };
+pub(crate) fn bound(row: &Row, question: &Question<'_>, now: Now) -> f64 {
+    let Some(peak) = row.record.peak(now) else { return row.bound };
     let latency = latency_component(row.record.health.latency_ns(), question.lowest_latency);
-    let bound = Score::new(peak, 1.0, row.priority, latency, &question.settings.weights).total;
-    reaches(bound, row, best)
-}
-
-/// Whether a provider with at most this score may come before `best`.
-#[inline]
-pub(crate) fn reaches(bound: f64, row: &Row, best: &Ranked) -> bool {
-    bound > best.score.total || (bound == best.score.total && row.index < best.index)
+    Score::new(quota_component(peak), 1.0, row.priority, latency, &question.settings.weights).total
 }
 
 /// What keeps a provider from taking the request, and for how long: the longest of all that does if the look is thorough,

@@ -7,8 +7,8 @@ use crate::feedback::headers;
 use crate::health::{Health, Observed};
 use crate::lease::{Grant, Lease, LeaseId, LeaseList};
 use crate::lock::Lock;
-use crate::quota::{LimitSource, Mark, Quota, QuotaRef, Told};
-use crate::table::{Cell, FloatCell, Record, Run, Table};
+use crate::quota::{LimitSource, Mark, Peak, Quota, QuotaRef, Told};
+use crate::table::{Cell, FloatCell, Record, Run, SmallCell, Table};
 use crate::usage::{Reported, Usage};
 
 /// Counters of a provider, or their sum over all.
@@ -65,10 +65,15 @@ pub(crate) struct Provider {
     pub(crate) health: Health,
     /// The most leases that were out when one was granted that then went well.
     proven: Cell,
-    /// The quota component of its score will not be above this before that time, unless something else happens to it than
-    /// that it is charged. 0 is not known.
+    /// The highest that the predicted share of its tightest quota could be at a time, how that rises with each nanosecond,
+    /// and until when it holds: unless something else happens to the provider than that it is charged. 0 is not known.
     peak: FloatCell,
+    peak_rise: FloatCell,
+    peak_from: Cell,
     peak_until: Cell,
+    /// How much a charged unit takes from it, and of which dimension.
+    peak_per_unit: FloatCell,
+    peak_dimension: SmallCell,
     counters: CounterCells,
 }
 
@@ -254,17 +259,22 @@ fn with_pool<R>(pool: &Link, rest: &[Link], now: Now, work: impl FnOnce(Now) -> 
 }
 
 impl Provider {
-    /// The highest that the quota component of its score can be now; `None` if that is not known. Read without its lock: it
-    /// tells of a moment ago, as looking at it would have.
+    /// The highest that the predicted share of its tightest quota can be now; `None` if that is not known. Read without its
+    /// lock: it tells of a moment ago, as looking closely would have.
     #[inline]
     pub(crate) fn peak(&self, now: Now) -> Option<f64> {
-        (now.mono < self.peak_until.get()).then(|| self.peak.get())
+        let known = now.mono < self.peak_until.get();
+        known.then(|| self.peak.get() + self.peak_rise.get() * now.mono.saturating_sub(self.peak_from.get()) as f64)
     }
 
     #[inline]
-    pub(crate) fn set_peak(&self, component: f64, until: u64) {
-        self.peak.set(component);
-        self.peak_until.set(until);
+    pub(crate) fn set_peak(&self, now: Now, peak: &Peak, dimension: Dimension) {
+        self.peak_per_unit.set(peak.per_unit);
+        self.peak_dimension.set(dimension as u32);
+        self.peak.set(peak.share);
+        self.peak_rise.set(peak.per_ns);
+        self.peak_from.set(now.mono);
+        self.peak_until.set(peak.until);
     }
 
     pub(crate) fn counters(&self) -> Counters {
@@ -342,6 +352,7 @@ impl State {
             );
         }
         provider.peak_until.set(0);
+        provider.peak_until.set(0);
         provider.epoch.set(epoch);
         provider.cooldown_secs.set(cooldown_secs);
         let wired = Wired { provider, links, own };
@@ -354,6 +365,12 @@ impl State {
 }
 
 impl<'a> Locked<'a> {
+    /// Something raises what its quotas can leave, or may.
+    #[inline]
+    pub(crate) fn forget_peak(&self) {
+        self.provider.peak_until.set(0);
+    }
+
     /// Whether nobody else charges its quotas.
     #[inline]
     pub(crate) fn is_alone(&self) -> bool {
@@ -452,6 +469,8 @@ impl<'a> Locked<'a> {
         for (_, q) in self.quotas() {
             q.reserve(self.now, grant.at, usage.of(q.dimension()));
         }
+        let peak_units = usage.of(Dimension::from_record(p.peak_dimension.get()));
+        p.peak.set(p.peak.get() - p.peak_per_unit.get() * peak_units as f64);
         self.state.next_expiry.lower(grant.expires);
         p.in_flight.add(1);
         p.probes.add(u64::from(grant.probe));
@@ -481,11 +500,13 @@ impl<'a> Locked<'a> {
     fn end(&self, id: LeaseId) -> Option<Grant> {
         let p = self.provider;
         let grant = p.leases.remove(&self.state.leases, id)?;
-        p.peak_until.set(0);
         p.in_flight.sub(1);
         p.probes.sub(u64::from(grant.probe));
         for (_, q) in self.charged(grant.epoch) {
             q.release(grant.usage.of(q.dimension()));
+            if q.dimension() == Dimension::Concurrency && !q.is_unlimited() {
+                self.forget_peak();
+            }
         }
         Some(grant)
     }
@@ -494,7 +515,10 @@ impl<'a> Locked<'a> {
     fn correct(&self, grant: &Grant, actual: &Usage) {
         for (_, q) in self.charged(grant.epoch).filter(|(_, q)| q.dimension() != Dimension::Concurrency) {
             let (reserved, used) = (grant.usage.of(q.dimension()), actual.of(q.dimension()));
-            q.refund(self.now, grant.at, reserved.saturating_sub(used));
+            if used < reserved {
+                q.refund(self.now, grant.at, reserved - used);
+                self.forget_peak();
+            }
             q.charge(self.now, self.now.mono.saturating_add(grant.at - grant.granted), used.saturating_sub(reserved));
         }
     }
@@ -521,7 +545,6 @@ impl<'a> Locked<'a> {
         for (_, q) in self.quotas().filter(|(_, q)| q.dimension() != Dimension::Concurrency) {
             q.charge(self.now, request.at, request.usage.of(q.dimension()));
         }
-        self.provider.peak_until.set(0);
         self.provider.counters.observations.add(1);
     }
 
@@ -535,6 +558,7 @@ impl<'a> Locked<'a> {
     /// one is spent.
     pub(crate) fn observe_headers(&self, headers: &headers::Report, request: &Grant, refused: bool) -> bool {
         let mut explained = false;
+        self.forget_peak();
         for told in headers.quotas().iter().filter(|_| !headers.cached) {
             let window_ns = told.window_ms.map(ms_to_ns);
             // Leases in flight are counted here and nowhere better, so that concurrency is not corrected.

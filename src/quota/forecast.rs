@@ -38,18 +38,34 @@ pub(crate) struct Forecast {
     burnt: f64,
     net: f64,
     horizon: u64,
-    /// As long as nobody does anything but charge, only the burn fades until this time, by so many units at most.
-    steady_until: u64,
+    /// Units of the burn that fade within a horizon, evenly, while nobody does anything but charge: until `steady_until`.
     fading: f64,
+    steady_until: u64,
+}
+
+/// What a share can be at most until a time, while nobody does anything but charge.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peak {
+    /// Now; a little more than that, so that no rounding makes it less.
+    pub(crate) share: f64,
+    /// How much it rises with each nanosecond.
+    pub(crate) per_ns: f64,
+    /// How much a unit takes from it: it is gone, and taken for burn that goes on.
+    pub(crate) per_unit: f64,
+    pub(crate) until: u64,
 }
 
 impl Forecast {
-    /// The largest share that can be left before a time, if nobody does anything but charge until then. A little more, so
-    /// that no rounding makes it less.
     #[inline]
-    pub(crate) fn peak(&self) -> (f64, u64) {
-        let share = (self.left - self.net + self.fading) / self.capacity as f64;
-        (share + 1e-9, self.steady_until)
+    pub(crate) fn peak(&self) -> Peak {
+        let capacity = self.capacity as f64;
+        let per_ns = if self.fading > 0.0 { self.fading / capacity / self.horizon as f64 } else { 0.0 };
+        Peak {
+            share: (self.left - self.net) / capacity + 1e-9,
+            per_ns,
+            per_unit: 2.0 / capacity,
+            until: self.steady_until,
+        }
     }
 
     /// Whether at least `1 / part` of the limit will be left at the horizon: what `share` tells without a division.
@@ -131,7 +147,7 @@ impl QuotaRef<'_> {
         let (capacity, left) = (self.capacity(), self.remaining(now) as f64);
         if self.strategy() == Strategy::Concurrency {
             let steady_until = u64::MAX;
-            return Forecast { capacity, left, burnt: 0.0, net: 0.0, horizon: 0, steady_until, fading: 0.0 };
+            return Forecast { capacity, left, burnt: 0.0, net: 0.0, horizon: 0, fading: 0.0, steady_until };
         }
         let horizon = self.horizon();
         let slices = self.slices(now, horizon);
@@ -141,7 +157,6 @@ impl QuotaRef<'_> {
         let burnt = slices.current as f64 + previous * (1.0 - age as f64 / horizon as f64);
         let net = burnt - self.returning(now, horizon) as f64;
         let steady_until = self.steady_until(now, horizon).min(slices.start.saturating_add(horizon));
-        let fading = previous * (steady_until.saturating_sub(now.mono) as f64 / horizon as f64);
-        Forecast { capacity, left, burnt, net, horizon, steady_until, fading }
+        Forecast { capacity, left, burnt, net, horizon, fading: previous, steady_until }
     }
 }

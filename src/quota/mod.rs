@@ -17,6 +17,7 @@ use crate::config::{Dimension, QuotaConfig, Strategy};
 use crate::lock::Lock;
 use crate::table::{Cell, Run, SmallCell, Table};
 
+pub(crate) use forecast::Peak;
 pub use in_force::LimitSource;
 pub(crate) use in_force::Told;
 pub(crate) use marks::Mark;
