@@ -3,8 +3,10 @@
 //! A record is addressed by its index, never moves and is never freed, so a reference to it may be kept as long as the
 //! engine. Its fields are cells: atomics that are written under the lock of the provider or pool that owns the record, and
 //! may be read by anyone. They are accessed with relaxed ordering because the lock orders them.
+#![allow(unsafe_code, reason = "pointers to records, which are looked at several times in each call")]
 
 use std::ops::Deref;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -114,20 +116,14 @@ fn start(chunk: usize) -> usize {
 
 /// A record by itself: as fast as a pointer, and keeps its chunk alive.
 pub(crate) struct Record<T> {
-    chunk: Arc<[T]>,
-    at: u32,
+    at: NonNull<T>,
+    _chunk: Arc<[T]>,
 }
 
-impl<T> Clone for Record<T> {
-    fn clone(&self) -> Self {
-        Self { chunk: self.chunk.clone(), at: self.at }
-    }
-}
-
-impl<T> Clone for Run<T> {
-    fn clone(&self) -> Self {
-        Self { chunk: self.chunk.clone(), at: self.at, len: self.len }
-    }
+/// Records that were appended together.
+pub(crate) struct Run<T> {
+    at: NonNull<[T]>,
+    _chunk: Arc<[T]>,
 }
 
 impl<T> Deref for Record<T> {
@@ -135,15 +131,9 @@ impl<T> Deref for Record<T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        &self.chunk[self.at as usize]
+        // SAFETY: it lies in the chunk, which lives as long as this, never moves, and is only ever shared.
+        unsafe { self.at.as_ref() }
     }
-}
-
-/// Records that were appended together.
-pub(crate) struct Run<T> {
-    chunk: Arc<[T]>,
-    at: u32,
-    len: u32,
 }
 
 impl<T> Deref for Run<T> {
@@ -151,9 +141,31 @@ impl<T> Deref for Run<T> {
 
     #[inline]
     fn deref(&self) -> &[T] {
-        &self.chunk[self.at as usize..][..self.len as usize]
+        // SAFETY: likewise.
+        unsafe { self.at.as_ref() }
     }
 }
+
+impl<T> Clone for Record<T> {
+    fn clone(&self) -> Self {
+        Self { at: self.at, _chunk: self._chunk.clone() }
+    }
+}
+
+impl<T> Clone for Run<T> {
+    fn clone(&self) -> Self {
+        Self { at: self.at, _chunk: self._chunk.clone() }
+    }
+}
+
+// SAFETY: they are shared references to what their chunk holds, and may go wherever that may.
+unsafe impl<T: Send + Sync> Send for Record<T> {}
+// SAFETY: likewise.
+unsafe impl<T: Send + Sync> Sync for Record<T> {}
+// SAFETY: likewise.
+unsafe impl<T: Send + Sync> Send for Run<T> {}
+// SAFETY: likewise.
+unsafe impl<T: Send + Sync> Sync for Run<T> {}
 
 impl<T: Default> Table<T> {
     /// Most records of a table: about two thousand million.
@@ -199,7 +211,7 @@ impl<T: Default> Table<T> {
     /// The same, to be kept.
     pub(crate) fn record(&self, index: usize) -> Option<Record<T>> {
         let (chunk, at) = self.chunk(index)?;
-        Some(Record { chunk: chunk.clone(), at: u32::try_from(at).ok()? })
+        Some(Record { at: NonNull::from(chunk.get(at)?), _chunk: chunk.clone() })
     }
 
     /// `n` records that were appended together; empty if they were not.
@@ -209,11 +221,14 @@ impl<T: Default> Table<T> {
 
     /// The same, to be kept.
     pub(crate) fn keep_run(&self, first: usize, n: usize) -> Run<T> {
-        let found = self.chunk(first).filter(|(chunk, at)| chunk.len() >= at + n);
-        match found {
-            Some((chunk, at)) => Run { chunk: chunk.clone(), at: at as u32, len: n as u32 },
-            None => Run { chunk: Arc::new([]), at: 0, len: 0 },
-        }
+        let found = self.chunk(first).and_then(|(chunk, at)| {
+            let run = chunk.get(at..at + n)?;
+            Some(Run { at: NonNull::from(run), _chunk: chunk.clone() })
+        });
+        found.unwrap_or_else(|| {
+            let nothing: Arc<[T]> = Arc::new([]);
+            Run { at: NonNull::from(&*nothing), _chunk: nothing }
+        })
     }
 
     /// How many records there are.

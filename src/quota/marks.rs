@@ -26,10 +26,13 @@ const RING: usize = 0;
 const BASE: usize = 1;
 /// The layout: bits of a count, and the binary logarithms of tick and unit (8 bits each).
 const LAYOUT: usize = 2;
-/// The marks that are ahead are known to leave by AHEAD_END, and hold AHEAD units: so that who asks again does not count
-/// again. Nothing else depends on it.
-const AHEAD: usize = 3;
-const AHEAD_END: usize = 4;
+/// When the oldest mark leaves; never if there is none, or 0 if there has never been one.
+const LEAVES: usize = 3;
+/// The marks that are ahead leave by AHEAD_END and hold AHEAD units; the next one leaves at NEXT or later. So that who asks
+/// again need not count again.
+const AHEAD: usize = 4;
+const AHEAD_END: usize = 5;
+const NEXT: usize = 6;
 
 const SHARED: u64 = 1 << 63;
 const BITS: u32 = 63;
@@ -168,6 +171,7 @@ pub(super) fn replace(q: &QuotaRef<'_>, i: usize, mark: Content) {
     touch(q, i);
     q.quota.used.sub(old.count);
     write(q, i, mark);
+    note_oldest(q, i);
 }
 
 /// Inserts a mark before the `i`-th, or behind the last; there is a slot free.
@@ -182,6 +186,22 @@ pub(super) fn insert(q: &QuotaRef<'_>, i: usize, mark: Content) {
     slot(q, head, i).set(0);
     set_ring(q, head, len + 1, ahead);
     write(q, i, mark);
+    note_oldest(q, i);
+}
+
+/// After the `i`-th mark changed.
+#[inline]
+fn note_oldest(q: &QuotaRef<'_>, i: usize) {
+    if i == 0 {
+        let oldest = get(q, 0).map_or(u64::MAX, |mark| mark.time.saturating_add(q.window_ns()));
+        q.quota.words[LEAVES].set(oldest);
+    }
+}
+
+/// When the oldest mark leaves; never if there is none.
+#[inline]
+pub(super) fn leaves_at(q: &QuotaRef<'_>) -> u64 {
+    q.quota.words[LEAVES].get()
 }
 
 #[inline]
@@ -202,6 +222,7 @@ pub(super) fn remove(q: &QuotaRef<'_>, i: usize) {
         slot(q, head, k - 1).set(slot(q, head, k).get());
     }
     set_ring(q, head, len - 1, ahead);
+    note_oldest(q, i);
 }
 
 /// Takes the oldest mark out.
@@ -214,6 +235,7 @@ pub(super) fn remove_oldest(q: &QuotaRef<'_>) {
         q.quota.words[AHEAD].sub(mark.count);
     }
     set_ring(q, if head + 1 >= q.marks.len() { 0 } else { head + 1 }, len - 1, ahead.saturating_sub(1));
+    note_oldest(q, 0);
 }
 
 /// Joins marks to the next one while what then waits in that stays within `most`.
@@ -245,6 +267,7 @@ pub(super) fn compact(q: &QuotaRef<'_>, most: u64) {
         last = Some(mark);
     }
     set_ring(q, head, kept, 0);
+    note_oldest(q, 0);
 }
 
 /// Adds the `i`-th mark to the next one, which its units then leave with; it is left empty.
@@ -254,41 +277,45 @@ pub(super) fn join(q: &QuotaRef<'_>, i: usize) {
     replace(q, i + 1, Content { count: next.count.saturating_add(mark.count), shared: true, ..next });
 }
 
-/// The units of the marks that leave by `end`.
+/// The units of the marks that leave by `end`, and when the next one does.
 #[inline]
-pub(super) fn leaving_by(q: &QuotaRef<'_>, end: u64) -> u64 {
-    let (head, len, mut ahead) = ring(q);
-    let known = q.quota.words[AHEAD_END].get();
-    let mut sum = q.quota.words[AHEAD].get();
-    if end < known {
-        (ahead, sum) = (0, 0);
+pub(super) fn leaving_by(q: &QuotaRef<'_>, end: u64) -> (u64, u64) {
+    let next = q.quota.words[NEXT].get();
+    if q.quota.words[AHEAD_END].get() <= end && end < next {
+        (q.quota.words[AHEAD].get(), next)
+    } else {
+        count_ahead(q, end)
     }
-    let (first, window) = (ahead, q.window_ns());
-    let reader = Reader::new(q);
-    while let Some(mark) = reader.get(ahead).filter(|mark| mark.time.saturating_add(window) <= end) {
-        sum = sum.saturating_add(mark.count);
-        ahead += 1;
+}
+
+fn count_ahead(q: &QuotaRef<'_>, end: u64) -> (u64, u64) {
+    let (head, len, ahead) = ring(q);
+    let again = end < q.quota.words[AHEAD_END].get();
+    let (mut i, mut sum) = if again { (0, 0) } else { (ahead, q.quota.words[AHEAD].get()) };
+    let marks = Reader::new(q);
+    let leaves_at = |mark: Content| mark.time.saturating_add(q.window_ns());
+    while let Some(mark) = marks.get(i).filter(|mark| leaves_at(*mark) <= end) {
+        sum += mark.count;
+        i += 1;
     }
-    if end >= known && ahead > first {
-        set_ring(q, head, len, ahead);
+    let next = marks.get(i).map_or(u64::MAX, leaves_at);
+    if !again {
+        set_ring(q, head, len, i);
         q.quota.words[AHEAD].set(sum);
         q.quota.words[AHEAD_END].set(end);
+        q.quota.words[NEXT].set(next);
     }
-    sum
+    (sum, next)
 }
 
-/// The first mark that does not leave by `end`, of which `leaving_by` was just asked.
-#[inline]
-pub(super) fn first_after(q: &QuotaRef<'_>, end: u64) -> Option<Content> {
-    let (_, _, ahead) = ring(q);
-    let (reader, window) = (Reader::new(q), q.window_ns());
-    (ahead..reader.len).find_map(|i| reader.get(i).filter(|mark| mark.time.saturating_add(window) > end))
-}
-
-/// Before the `i`-th mark changes: what is known of those that are ahead holds no longer if it is one of them.
+/// Before the `i`-th mark changes: what is known of those that are ahead holds no longer if it is one of them, or the next.
 #[inline]
 fn touch(q: &QuotaRef<'_>, i: usize) {
     let (head, len, ahead) = ring(q);
+    if i > ahead {
+        return;
+    }
+    q.quota.words[NEXT].set(0);
     if i < ahead {
         set_ring(q, head, len, 0);
         q.quota.words[AHEAD].set(0);
@@ -321,6 +348,7 @@ fn lay_out(q: &QuotaRef<'_>, i: usize, mark: Content) {
     q.quota.used.set(used);
     q.quota.words[BASE].set(base);
     layout.store(q);
+    note_oldest(q, 0);
 }
 
 /// Moves the ring to a longer run of marks.

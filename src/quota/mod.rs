@@ -36,7 +36,7 @@ pub(crate) struct Quota {
     /// Units counted; each strategy says of what.
     used: Cell,
     /// What else the strategy keeps; each one's file names the words.
-    words: [Cell; 5],
+    words: [Cell; 7],
     /// Where the marks of a rolling window start, and how many there are.
     marks_at: SmallCell,
     marks_len: SmallCell,

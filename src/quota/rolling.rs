@@ -35,19 +35,21 @@ pub(super) fn used(q: &QuotaRef<'_>, now: Now) -> u64 {
 /// Units whose marks have left the window and are not yet dropped.
 #[inline]
 fn left(q: &QuotaRef<'_>, now: Now) -> u64 {
-    let (marks, mut i, mut left) = (Reader::new(q), 0, 0);
-    while let Some(mark) = marks.get(i).filter(|mark| leaves_at(q, *mark) <= now.mono) {
-        left += mark.count;
-        i += 1;
-    }
-    left
+    if now.mono < marks::leaves_at(q) { 0 } else { count_left(q, now) }
+}
+
+fn count_left(q: &QuotaRef<'_>, now: Now) -> u64 {
+    let gone = |(_, mark): &(usize, Content)| leaves_at(q, *mark) <= now.mono;
+    Reader::new(q).iter().take_while(gone).map(|(_, mark)| mark.count).sum()
 }
 
 /// Drops the marks that have left the window.
 #[inline]
 pub(super) fn advance(q: &QuotaRef<'_>, now: Now) {
-    while let Some(mark) = marks::get(q, 0).filter(|mark| leaves_at(q, *mark) <= now.mono) {
-        drop_oldest(q, mark);
+    while now.mono >= marks::leaves_at(q)
+        && let Some(oldest) = marks::get(q, 0)
+    {
+        drop_oldest(q, oldest);
     }
 }
 
@@ -159,16 +161,14 @@ pub(super) fn wait(q: &QuotaRef<'_>, now: Now, n: u64, ceiling: u64) -> u64 {
 
 #[inline]
 pub(super) fn returning(q: &QuotaRef<'_>, now: Now, horizon: u64) -> u64 {
-    marks::leaving_by(q, now.mono.saturating_add(horizon)) - left(q, now)
+    marks::leaving_by(q, now.mono.saturating_add(horizon)).0 - left(q, now)
 }
 
 /// When the next mark leaves the window or comes within `horizon` of that.
 #[inline]
 pub(super) fn steady_until(q: &QuotaRef<'_>, now: Now, horizon: u64) -> u64 {
-    let end = now.mono.saturating_add(horizon);
-    let next = marks::first_after(q, end).map_or(u64::MAX, |mark| leaves_at(q, mark) - horizon);
-    // A mark that has left, but is not dropped, changes nothing more.
-    marks::get(q, 0).map_or(u64::MAX, |mark| leaves_at(q, mark)).min(next)
+    let next = marks::leaving_by(q, now.mono.saturating_add(horizon)).1;
+    marks::leaves_at(q).min(next.saturating_sub(horizon))
 }
 
 /// Units charged after `start` and before `end`; a mark counts whole if its time is between them.
