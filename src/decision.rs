@@ -96,6 +96,16 @@ impl PartialOrd for Rank {
 }
 
 impl Ranked {
+    /// Nothing yet.
+    pub(crate) const NONE: Self = Self {
+        provider: u32::MAX,
+        index: 0,
+        held_by: None,
+        score: Score { total: 0.0, quota: 0.0, health: 0.0, priority: 0.0, latency: 0.0 },
+        seconds_to_exhaustion: f64::INFINITY,
+        retry_after_ns: 0,
+    };
+
     /// Where it comes among the candidates.
     pub fn rank(&self) -> Rank {
         Rank {
@@ -126,7 +136,7 @@ impl Candidates for Vec<Ranked> {
 }
 
 /// A decision.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Routed {
     /// The chosen provider, or the one that frees first; `None` if the capability has no providers.
     pub best: Option<Ranked>,

@@ -162,8 +162,21 @@ impl Engine {
         estimate: &Estimate<'_>,
         candidates: Option<&mut dyn Candidates>,
     ) -> Result<Routed, Error> {
-        let chosen = |locked: &Locked<'_>, _: &Row, _: Usage, _: &Settings| Ok(locked.provider.count_select());
-        self.route(capability, estimate, candidates, chosen).map(|(routed, _)| routed)
+        let mut routed = Routed::default();
+        self.select_into(capability.as_ref(), estimate, candidates, &mut routed)?;
+        Ok(routed)
+    }
+
+    /// The same, written in place.
+    #[inline]
+    pub(crate) fn select_into(
+        &self,
+        capability: &[u8],
+        estimate: &Estimate<'_>,
+        candidates: Option<&mut dyn Candidates>,
+        out: &mut Routed,
+    ) -> Result<(), Error> {
+        self.route(capability, estimate, candidates, out, |locked, _, _, _| locked.provider.count_select()).map(drop)
     }
 
     /// Chooses a provider and reserves what the request will use.
@@ -176,56 +189,79 @@ impl Engine {
         estimate: &Estimate<'_>,
         candidates: Option<&mut dyn Candidates>,
     ) -> Result<Routed, Error> {
-        let grant = |locked: &Locked<'_>, row: &Row, usage: Usage, settings: &Settings| {
-            locked.grant(usage, row.estimator, settings).ok_or(Error::Capacity("leases in flight"))
-        };
-        self.route(capability, estimate, candidates, grant).map(|(routed, lease)| Routed { lease, ..routed })
+        let mut routed = Routed::default();
+        self.acquire_into(capability.as_ref(), estimate, candidates, &mut routed)?;
+        Ok(routed)
     }
 
-    /// Decides, and takes the chosen provider: `take` runs while it is locked and can take the request.
-    fn route<T>(
+    /// The same, written in place.
+    #[inline]
+    pub(crate) fn acquire_into(
         &self,
-        capability: impl AsRef<[u8]>,
+        capability: &[u8],
         estimate: &Estimate<'_>,
         candidates: Option<&mut dyn Candidates>,
-        take: impl Fn(&Locked<'_>, &Row, Usage, &Settings) -> Result<T, Error>,
-    ) -> Result<(Routed, Option<T>), Error> {
+        out: &mut Routed,
+    ) -> Result<(), Error> {
+        let mut lease = None;
+        let taken = self.route(capability, estimate, candidates, out, |locked, row, usage, settings| {
+            lease = locked.grant(usage, row.estimator, settings);
+        })?;
+        if taken && lease.is_none() {
+            return Err(Error::Capacity("leases in flight"));
+        }
+        out.lease = lease;
+        Ok(())
+    }
+
+    /// Decides, and takes the chosen provider, if there is one: `take` runs while it is locked and can take the request.
+    #[inline]
+    fn route(
+        &self,
+        capability: &[u8],
+        estimate: &Estimate<'_>,
+        candidates: Option<&mut dyn Candidates>,
+        out: &mut Routed,
+        mut take: impl FnMut(&Locked<'_>, &Row, &Usage, &Settings),
+    ) -> Result<bool, Error> {
         let (registry, now) = self.enter();
-        let capability = registry.capability(capability.as_ref())?;
+        let capability = registry.capability(capability)?;
         if !(0.0..1.0).contains(&estimate.headroom) {
             return Err(Error::InvalidArgument("headroom must be at least 0 and below 1"));
         }
+        let settings = &registry.settings;
         let deciding = Deciding {
             state: &self.state,
             all: &registry.wired,
             capability,
-            question: self.question(capability, &registry.settings, estimate),
+            question: Question::new(estimate, settings, lowest_latency(capability), capability.fallback(&self.state)),
             now,
         };
-        let take = |locked: &Locked<'_>, row: &Row, usage: Usage| take(locked, row, usage, &registry.settings);
-        let (best, taken) = match candidates {
-            Some(candidates) => deciding.explain(candidates, take),
-            None => deciding.decide(take),
+        let take = |locked: &Locked<'_>, row: &Row, usage: &Usage| take(locked, row, usage, settings);
+        out.total = capability.rows.len() as u32;
+        let taken = match candidates {
+            Some(candidates) => deciding.explain(candidates, &mut out.best, take),
+            None => deciding.decide(&mut out.best, take),
         };
-        if taken.is_none() {
+        if !taken {
             self.none_available.count();
         }
-        let total = capability.rows.len() as u32;
-        Ok((Routed { best, lease: None, total }, taken.transpose()?))
+        Ok(taken)
     }
 
     /// Settles a lease whose request was sent.
     ///
     /// # Errors
     /// [`Error::StaleLease`].
+    #[inline]
     pub fn complete(&self, lease: LeaseId, report: &Report<'_>) -> Result<(), Error> {
         self.settle(lease, |locked, settings| {
-            let rejected = report.outcome.is_rejection();
-            let grant =
-                locked.complete(lease, |reserved| report.usage.or(if rejected { &Usage::NONE } else { reserved }))?;
-            let latency = report.latency_ns.unwrap_or(locked.now.mono.saturating_sub(grant.granted));
-            locked.learn_from(report, &grant, Some(latency), settings);
-            Some(())
+            locked.complete(lease, |grant| {
+                let assumed = if report.outcome.is_rejection() { &Usage::NONE } else { &grant.usage };
+                locked.correct(grant, &report.usage.or(assumed));
+                let latency = report.latency_ns.unwrap_or(locked.now.mono.saturating_sub(grant.granted));
+                locked.learn_from(report, grant, Some(latency), settings);
+            })
         })
     }
 
@@ -234,13 +270,14 @@ impl Engine {
     /// # Errors
     /// [`Error::StaleLease`].
     pub fn cancel(&self, lease: LeaseId) -> Result<(), Error> {
-        self.settle(lease, |locked, _| locked.cancel(lease).map(drop))
+        self.settle(lease, |locked, _| locked.cancel(lease))
     }
 
     /// Reports a request that was sent without a lease.
     ///
     /// # Errors
     /// [`Error::UnknownProvider`].
+    #[inline]
     pub fn observe(&self, provider: impl AsRef<[u8]>, report: &Report<'_>) -> Result<(), Error> {
         let (registry, now) = self.enter();
         let index = registry.provider(provider.as_ref())?;
@@ -324,30 +361,13 @@ impl Engine {
         Now { mono, unix }
     }
 
+    #[inline]
     fn settle(&self, lease: LeaseId, work: impl FnOnce(&Locked<'_>, &Settings) -> Option<()>) -> Result<(), Error> {
         let (registry, now) = self.enter();
         let slot = self.state.leases.get(lease.index()).ok_or(Error::StaleLease)?;
         let settled =
             self.state.locked(&registry.wired, slot.provider(), now, |locked| work(&locked, &registry.settings));
         settled.flatten().ok_or(Error::StaleLease)
-    }
-
-    /// What all providers of a capability are judged by.
-    fn question<'a>(
-        &self,
-        capability: &Capability,
-        settings: &'a Settings,
-        estimate: &'a Estimate<'a>,
-    ) -> Question<'a> {
-        let mut lowest = f64::INFINITY;
-        for row in &capability.rows {
-            let latency = row.record.health.latency_ns();
-            if latency > 0.0 && latency < lowest {
-                lowest = latency;
-            }
-        }
-        let lowest_latency = if lowest < f64::INFINITY { lowest } else { 0.0 };
-        Question::new(estimate, settings, lowest_latency, capability.fallback(&self.state))
     }
 
     fn describe(&self, locked: &Locked<'_>, settings: &Settings) -> ProviderState<'_> {
@@ -418,60 +438,76 @@ impl Place {
 }
 
 /// What a close look at a provider brought.
-enum Seen<T> {
+#[derive(PartialEq)]
+enum Seen {
     /// It is the best, and taken.
-    Taken(Ranked, T),
-    /// It is the best so far.
-    Better(Ranked),
-    /// It is held, or worse than the best so far.
-    Passed,
+    Taken,
+    /// It can be chosen.
+    Free,
+    /// It is held.
+    Held,
 }
 
 impl Deciding<'_> {
+    #[inline]
     fn locked<R>(&self, row: &Row, work: impl FnOnce(Locked<'_>) -> R) -> Option<R> {
         self.state.locked(self.all, row.provider, self.now, work)
     }
 
-    /// The best provider, taken; or the one that frees first. Looks closely only at those that can be the best: first at the
-    /// one that can score most, which is mostly seen to be the best while it is locked.
-    fn decide<T>(&self, take: impl Fn(&Locked<'_>, &Row, Usage) -> T) -> (Option<Ranked>, Option<T>) {
-        let Some((favourite, rival)) = self.favourite() else { return (None, None) };
+    /// The best provider, and whether it is taken; or else the one that frees first. Looks closely only at those that can be
+    /// the best: first at the one that can score most, which is mostly seen to be the best while it is locked.
+    #[inline]
+    fn decide(&self, best: &mut Option<Ranked>, mut take: impl FnMut(&Locked<'_>, &Row, &Usage)) -> bool {
+        *best = None;
+        let Some((favourite, rival)) = self.favourite() else { return false };
+        if self.look(favourite, rival, best.insert(Ranked::NONE), &mut take) == Seen::Taken {
+            return true;
+        }
         loop {
-            let mut best: Option<(Ranked, &Row)> = None;
-            match self.look(favourite, None, rival, &take) {
-                Some(Seen::Taken(ranked, taken)) => return (Some(ranked), Some(taken)),
-                Some(Seen::Better(ranked)) => best = Some((ranked, favourite)),
-                Some(Seen::Passed) | None => {}
-            }
-            for row in self.capability.rows.iter().filter(|row| row.index != favourite.index) {
-                if let Some((best, _)) = &best {
-                    // Nor can those after it, whose bounds are no higher.
-                    if !Place::at_most(row.bound, row).beats(best) {
-                        break;
-                    }
-                    if !Place::at_most(bound(row, &self.question, self.now), row).beats(best) {
-                        continue;
-                    }
-                }
-                let seen = self.look(row, best.as_ref().map(|(best, _)| best), Place::ANY, &take);
-                if let Some(Seen::Better(ranked)) = seen {
-                    best = Some((ranked, row));
-                }
-            }
-            let Some((ranked, row)) = best else {
+            let row = self.search(favourite, best);
+            match row {
                 // If nothing is available, the exact waits are worth their price.
-                match self.judge_all(|_| ()).map(|(best, _)| best) {
-                    Some(free) if free.held_by.is_none() => continue,
-                    best => return (best, None),
+                None => {
+                    *best = self.judge_all(|_| ()).map(|(best, _)| best);
+                    if best.is_none_or(|best| best.held_by.is_some()) {
+                        return false;
+                    }
                 }
-            };
-            if let Some(taken) = self.take_again(row, &take) {
-                return (Some(ranked), Some(taken));
+                Some(row) if self.take_again(row, &mut take) => return true,
+                Some(_) => {}
             }
         }
     }
 
+    /// The best provider, after a look at those that can be.
+    #[cold]
+    fn search(&self, favourite: &Row, into: &mut Option<Ranked>) -> Option<&Row> {
+        let mut best: Option<(Ranked, &Row)> = None;
+        let first = self.capability.rows.iter().filter(|row| row.index == favourite.index);
+        let others = self.capability.rows.iter().filter(|row| row.index != favourite.index);
+        for row in first.chain(others) {
+            if let Some((best, _)) = &best {
+                // Nor can those after it, whose bounds are no higher.
+                if !Place::at_most(row.bound, row).beats(best) {
+                    break;
+                }
+                if !Place::at_most(bound(row, &self.question, self.now), row).beats(best) {
+                    continue;
+                }
+            }
+            let mut ranked = Ranked::NONE;
+            if self.look(row, Place::ANY, &mut ranked, &mut |_, _, _| ()) == Seen::Free
+                && best.is_none_or(|(best, _)| ranked.rank() < best.rank())
+            {
+                best = Some((ranked, row));
+            }
+        }
+        *into = best.map(|(best, _)| best);
+        best.map(|(_, row)| row)
+    }
+
     /// The provider that can score most, and the best place that another can have.
+    #[inline]
     fn favourite(&self) -> Option<(&Row, Place)> {
         let mut rows = self.capability.rows.iter();
         let mut favourite = rows.next()?;
@@ -496,44 +532,44 @@ impl Deciding<'_> {
         Some((favourite, second))
     }
 
-    /// Looks closely at a provider, and takes it if it can take the request and comes before `rival`, all others' best place.
-    fn look<T>(
+    /// Looks closely at a provider, and takes it if it comes before `rival`, the best place that another can have.
+    #[inline]
+    fn look(
         &self,
         row: &Row,
-        best: Option<&Ranked>,
         rival: Place,
-        take: impl Fn(&Locked<'_>, &Row, Usage) -> T,
-    ) -> Option<Seen<T>> {
-        self.locked(row, |locked| {
+        into: &mut Ranked,
+        take: &mut impl FnMut(&Locked<'_>, &Row, &Usage),
+    ) -> Seen {
+        let seen = self.locked(row, |locked| {
             let usage = self.question.usage(&locked, row);
             if hold(&locked, &self.question, &usage, false).is_some() {
-                return Seen::Passed;
+                return Seen::Held;
             }
-            let ranked = appraise(&locked, &self.question, row);
-            if !rival.beats(&ranked) {
-                Seen::Taken(ranked, take(&locked, row, usage))
-            } else if best.is_none_or(|best| ranked.rank() < best.rank()) {
-                Seen::Better(ranked)
-            } else {
-                Seen::Passed
+            appraise(&locked, &self.question, row, into);
+            if rival.beats(into) {
+                return Seen::Free;
             }
-        })
+            take(&locked, row, &usage);
+            Seen::Taken
+        });
+        seen.unwrap_or(Seen::Held)
     }
 
     /// The same, with every provider told to `candidates`.
-    fn explain<T>(
+    fn explain(
         &self,
         candidates: &mut dyn Candidates,
-        take: impl Fn(&Locked<'_>, &Row, Usage) -> T,
-    ) -> (Option<Ranked>, Option<T>) {
+        into: &mut Option<Ranked>,
+        mut take: impl FnMut(&Locked<'_>, &Row, &Usage),
+    ) -> bool {
         loop {
             candidates.clear();
             let best = self.judge_all(|ranked| candidates.push(ranked));
-            let Some((ranked, row)) = best.filter(|(best, _)| best.held_by.is_none()) else {
-                return (best.map(|(best, _)| best), None);
-            };
-            if let Some(taken) = self.take_again(row, &take) {
-                return (Some(ranked), Some(taken));
+            *into = best.map(|(best, _)| best);
+            let Some((_, row)) = best.filter(|(best, _)| best.held_by.is_none()) else { return false };
+            if self.take_again(row, &mut take) {
+                return true;
             }
         }
     }
@@ -551,14 +587,31 @@ impl Deciding<'_> {
         best
     }
 
-    /// Takes a provider that could take the request when it was looked at; `None` if another thread was faster.
-    fn take_again<T>(&self, row: &Row, take: impl Fn(&Locked<'_>, &Row, Usage) -> T) -> Option<T> {
+    /// Takes a provider that could take the request when it was looked at. Whether it still could.
+    fn take_again(&self, row: &Row, take: &mut impl FnMut(&Locked<'_>, &Row, &Usage)) -> bool {
         let taken = self.locked(row, |locked| {
             let usage = self.question.usage(&locked, row);
-            hold(&locked, &self.question, &usage, false).is_none().then(|| take(&locked, row, usage))
+            let free = hold(&locked, &self.question, &usage, false).is_none();
+            if free {
+                take(&locked, row, &usage);
+            }
+            free
         });
-        taken.flatten()
+        taken == Some(true)
     }
+}
+
+/// The lowest known latency of a capability's providers; 0 if none is known.
+#[inline]
+fn lowest_latency(capability: &Capability) -> f64 {
+    let mut lowest = f64::INFINITY;
+    for row in &capability.rows {
+        let latency = row.record.health.latency_ns();
+        if latency > 0.0 && latency < lowest {
+            lowest = latency;
+        }
+    }
+    if lowest < f64::INFINITY { lowest } else { 0.0 }
 }
 
 impl Locked<'_> {

@@ -28,6 +28,7 @@ pub(crate) struct Question<'a> {
 }
 
 impl<'a> Question<'a> {
+    #[inline]
     pub(crate) fn new(estimate: &'a Estimate<'a>, settings: &'a Settings, lowest_latency: f64, fallback: u32) -> Self {
         let told = estimate.usage.or(&Usage::NONE);
         Self { estimate, settings, lowest_latency, fallback, told, untold: Estimator::untold(&estimate.usage) }
@@ -55,16 +56,18 @@ impl<'a> Question<'a> {
 
 /// A provider's place in a decision, with all that holds it.
 pub(crate) fn judge(locked: &Locked<'_>, question: &Question<'_>, row: &Row) -> Ranked {
-    let hold = hold(locked, question, &question.usage(locked, row), true);
-    let ranked = appraise(locked, question, row);
-    match hold {
-        Some((held_by, retry_after_ns)) => Ranked { held_by: Some(held_by), retry_after_ns, ..ranked },
-        None => ranked,
+    let mut ranked = Ranked::NONE;
+    appraise(locked, question, row, &mut ranked);
+    if let Some((held_by, retry_after_ns)) = hold(locked, question, &question.usage(locked, row), true) {
+        ranked.held_by = Some(held_by);
+        ranked.retry_after_ns = retry_after_ns;
     }
+    ranked
 }
 
-/// The place of a provider that can take the request.
-pub(crate) fn appraise(locked: &Locked<'_>, question: &Question<'_>, row: &Row) -> Ranked {
+/// The place of a provider that can take the request, written in place.
+#[inline(always)]
+pub(crate) fn appraise(locked: &Locked<'_>, question: &Question<'_>, row: &Row, into: &mut Ranked) {
     let (now, health) = (locked.now, &locked.provider.health);
     let mut share = 1.0_f64;
     let mut seconds_to_exhaustion = f64::INFINITY;
@@ -83,14 +86,16 @@ pub(crate) fn appraise(locked: &Locked<'_>, question: &Question<'_>, row: &Row) 
     if let Some((peak, dimension)) = tightest.filter(|_| locked.is_alone()) {
         locked.provider.set_peak(now, &peak, dimension);
     }
-    let score = Score::new(
+    into.provider = locked.index;
+    into.index = row.index;
+    into.score = Score::new(
         quota_component(share),
         health.at(now.mono, question.settings),
         row.priority,
         latency_component(health.latency_ns(), question.lowest_latency),
         &question.settings.weights,
     );
-    Ranked { provider: locked.index, index: row.index, held_by: None, score, seconds_to_exhaustion, retry_after_ns: 0 }
+    into.seconds_to_exhaustion = seconds_to_exhaustion;
 }
 
 /// The most that a provider can score now, as far as that can be told without looking closely.
@@ -103,7 +108,7 @@ pub(crate) fn bound(row: &Row, question: &Question<'_>, now: Now) -> f64 {
 
 /// What keeps a provider from taking the request, and for how long: the longest of all that does if the look is thorough,
 /// which costs more; else the first that is found, without its wait.
-#[inline]
+#[inline(always)]
 pub(crate) fn hold(
     locked: &Locked<'_>,
     question: &Question<'_>,

@@ -92,6 +92,7 @@ impl Lease {
         (word & ACTIVE != 0).then(|| LeaseId::new(index, word))
     }
 
+    #[inline(always)]
     fn grant(&self) -> Grant {
         Grant {
             granted: self.granted.get(),
@@ -108,6 +109,7 @@ impl Lease {
 
 impl LeaseList {
     /// Takes a slot for a lease; `None` if the table is full. `seed` is where a new slot's generations start.
+    #[inline(always)]
     pub(crate) fn add(&self, table: &Table<Lease>, provider: u32, seed: u64, grant: &Grant) -> Option<LeaseId> {
         let free = self.free.get();
         let index = match free {
@@ -148,6 +150,7 @@ impl LeaseList {
     }
 
     /// Ends a lease of this provider and frees its slot; `None` if it is not active.
+    #[inline(always)]
     pub(crate) fn remove(&self, table: &Table<Lease>, id: LeaseId) -> Option<Grant> {
         let slot = table.get(id.index())?;
         if slot.id(id.index()) != Some(id) {

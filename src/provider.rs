@@ -452,7 +452,8 @@ impl<'a> Locked<'a> {
     }
 
     /// Reserves `usage` on every quota; `None`, with nothing changed, if there is no lease slot left.
-    pub(crate) fn grant(&self, usage: Usage, estimator: u32, settings: &Settings) -> Option<LeaseId> {
+    #[inline]
+    pub(crate) fn grant(&self, usage: &Usage, estimator: u32, settings: &Settings) -> Option<LeaseId> {
         let p = self.provider;
         let granted = self.now.mono;
         let grant = Grant {
@@ -463,7 +464,7 @@ impl<'a> Locked<'a> {
             probe: p.health.allowed().is_some(),
             level: p.in_flight.get() + 1,
             estimator,
-            usage,
+            usage: *usage,
         };
         let id = p.leases.add(&self.state.leases, self.index, self.state.seed, &grant)?;
         for (_, q) in self.quotas() {
@@ -478,26 +479,26 @@ impl<'a> Locked<'a> {
         Some(id)
     }
 
-    /// Ends a lease that completed, corrects what it reserved to what was used, and tells what it stood for. `actual`
-    /// is computed from the reserved usage. `None` if it is stale.
-    pub(crate) fn complete(&self, id: LeaseId, actual: impl FnOnce(&Usage) -> Usage) -> Option<Grant> {
-        let grant = self.end(id)?;
-        let actual = actual(&grant.usage);
-        self.correct(&grant, &actual);
-        self.provider.counters.completions.add(1);
-        Some(grant)
+    /// Ends a lease that completed, and passes on what it stood for. `None` if it is stale.
+    #[inline]
+    pub(crate) fn complete(&self, id: LeaseId, then: impl FnOnce(&Grant)) -> Option<()> {
+        self.end(id, |grant| {
+            then(grant);
+            self.provider.counters.completions.add(1);
+        })
     }
 
     /// Ends a lease whose request was not sent, and gives back all it reserved. `None` if it is stale.
-    pub(crate) fn cancel(&self, id: LeaseId) -> Option<Grant> {
-        let grant = self.end(id)?;
-        self.correct(&grant, &Usage::default());
-        self.provider.counters.cancellations.add(1);
-        Some(grant)
+    pub(crate) fn cancel(&self, id: LeaseId) -> Option<()> {
+        self.end(id, |grant| {
+            self.correct(grant, &Usage::default());
+            self.provider.counters.cancellations.add(1);
+        })
     }
 
     /// Ends a lease: its slots are free.
-    fn end(&self, id: LeaseId) -> Option<Grant> {
+    #[inline(always)]
+    fn end(&self, id: LeaseId, then: impl FnOnce(&Grant)) -> Option<()> {
         let p = self.provider;
         let grant = p.leases.remove(&self.state.leases, id)?;
         p.in_flight.sub(1);
@@ -508,11 +509,13 @@ impl<'a> Locked<'a> {
                 self.forget_peak();
             }
         }
-        Some(grant)
+        then(&grant);
+        Some(())
     }
 
     /// Makes `actual` of what a lease reserved. What was used beyond the estimate counts from now on, like a lease's.
-    fn correct(&self, grant: &Grant, actual: &Usage) {
+    #[inline]
+    pub(crate) fn correct(&self, grant: &Grant, actual: &Usage) {
         for (_, q) in self.charged(grant.epoch).filter(|(_, q)| q.dimension() != Dimension::Concurrency) {
             let (reserved, used) = (grant.usage.of(q.dimension()), actual.of(q.dimension()));
             if used < reserved {
@@ -636,7 +639,7 @@ impl<'a> Locked<'a> {
     /// Frees the slots of leases that were never settled; their usage stays counted.
     fn expire_leases(&self) {
         while let Some((id, grant)) = self.provider.leases.oldest(&self.state.leases) {
-            if grant.expires > self.now.mono || self.end(id).is_none() {
+            if grant.expires > self.now.mono || self.end(id, |_| ()).is_none() {
                 return;
             }
             self.provider.counters.expired_leases.add(1);

@@ -143,11 +143,13 @@ impl Registry {
     }
 
     /// The record of a registered provider.
+    #[inline]
     pub(crate) fn provider(&self, name: &[u8]) -> Result<u32, Error> {
         let known = self.providers.get(name).filter(|p| p.registered).map(|p| p.index);
         known.ok_or_else(|| not_found(name, Error::UnknownProvider))
     }
 
+    #[inline]
     pub(crate) fn capability(&self, name: &[u8]) -> Result<&Capability, Error> {
         self.capabilities.get(name).ok_or_else(|| not_found(name, Error::UnknownCapability))
     }

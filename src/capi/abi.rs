@@ -68,10 +68,6 @@ pub(super) unsafe fn size_of_caller<T: Struct>(at: *const T) -> Result<usize, Fa
 pub(super) unsafe fn read<T: Struct>(at: *const T) -> Result<T, Failure> {
     // SAFETY: the caller's promise.
     let size = unsafe { size_of_caller(at) }?;
-    if size == size_of::<T>() {
-        // SAFETY: so many bytes may be read, and any are a valid `Struct`. The usual case, and fast for a fixed size.
-        return Ok(unsafe { at.read_unaligned() });
-    }
     let known = size.min(size_of::<T>());
     let mut value = MaybeUninit::<T>::zeroed();
     // SAFETY: `size` bytes may be read, and `known` is no more than either struct has.
@@ -87,6 +83,58 @@ pub(super) unsafe fn read<T: Struct>(at: *const T) -> Result<T, Failure> {
     }
     // SAFETY: every bit pattern is valid for a `Struct`.
     Ok(unsafe { value.assume_init() })
+}
+
+/// Whether a caller's struct is one of ours, of this very version: the usual case on the hot path, where nothing is copied.
+///
+/// # Safety
+/// As for [`size_of_caller`].
+#[inline]
+unsafe fn is_ours<T: Struct>(at: *const T) -> bool {
+    // SAFETY: the caller's promise.
+    !at.is_null() && at.is_aligned() && unsafe { at.cast::<u32>().read() } as usize == size_of::<T>()
+}
+
+/// An input struct where the caller has it, or else as [`read`] copies it, to `copy`. NULL is all defaults if there are any.
+///
+/// # Safety
+/// As for [`size_of_caller`]; nothing writes to the struct meanwhile.
+#[inline]
+pub(super) unsafe fn view<'a, T: Struct>(
+    at: *const T,
+    default: Option<&'a T>,
+    copy: &'a mut MaybeUninit<T>,
+) -> Result<&'a T, Failure> {
+    // SAFETY: the caller's promise; any bytes are a valid `Struct`.
+    unsafe {
+        match default {
+            _ if is_ours(at) => Ok(&*at),
+            Some(default) if at.is_null() => Ok(default),
+            _ => Ok(copy.write(read(at)?)),
+        }
+    }
+}
+
+/// An output struct where the caller has it, or else as [`check_out`] copies it, to `copy`: to be given back by [`finish`].
+///
+/// # Safety
+/// As for [`size_of_caller`]; nothing else uses the struct meanwhile.
+#[inline]
+pub(super) unsafe fn edit<'a, T: Struct>(at: *mut T, copy: &'a mut MaybeUninit<T>) -> Result<&'a mut T, Failure> {
+    // SAFETY: the caller's promise; any bytes are a valid `Struct`.
+    unsafe { if is_ours(at) { Ok(&mut *at) } else { Ok(copy.write(check_out(at)?)) } }
+}
+
+/// Writes what [`edit`] gave, if it is a copy.
+///
+/// # Safety
+/// As for [`write`].
+#[inline]
+pub(super) unsafe fn finish<T: Struct>(at: *mut T, edited: &T) {
+    if !ptr::eq(at, edited) {
+        // SAFETY: the caller's promise.
+        unsafe { write(at, edited) }
+    }
 }
 
 /// Like [`read`], with all defaults for NULL.
@@ -146,10 +194,6 @@ pub(super) fn checked_len(len: u64, step: usize, what: &str) -> Result<usize, Fa
 pub(super) unsafe fn check_out<T: Struct>(at: *mut T) -> Result<T, Failure> {
     // SAFETY: the caller's promise.
     let size = unsafe { size_of_caller(at.cast_const()) }?;
-    if size == size_of::<T>() {
-        // SAFETY: as in `read`.
-        return Ok(unsafe { at.read_unaligned() });
-    }
     let mut value = MaybeUninit::<T>::zeroed();
     // SAFETY: no more bytes than either struct has; any bytes are a valid `Struct`.
     unsafe {
@@ -168,12 +212,6 @@ pub(super) unsafe fn write<T: Struct>(at: *mut T, value: &T) {
     // SAFETY: checked before.
     unsafe {
         let size = at.cast::<u32>().read_unaligned() as usize;
-        if size == size_of::<T>() {
-            // The usual case, and fast for a fixed size.
-            at.write_unaligned(*value);
-            at.cast::<u32>().write_unaligned(size as u32);
-            return;
-        }
         let known = size.min(size_of::<T>());
         ptr::copy_nonoverlapping(ptr::from_ref(value).cast::<u8>().add(HEAD), at.cast::<u8>().add(HEAD), known - HEAD);
         ptr::write_bytes(at.cast::<u8>().add(known), 0, size - known);

@@ -116,6 +116,8 @@ impl Text {
 }
 
 impl Failure {
+    #[cold]
+    #[inline(never)]
     pub(super) fn new(code: grate_status, message: fmt::Arguments<'_>) -> Self {
         let mut text = Message { bytes: [0; GRATE_ERROR_MESSAGE_SIZE], len: 0 };
         // A message too long for the buffer is cut: the only way in which this can fail.
@@ -190,6 +192,7 @@ impl Write for Message {
 ///
 /// # Safety
 /// `err` is NULL or points to a `grate_error` of the caller.
+#[inline]
 pub(super) unsafe fn guard(err: *mut grate_error, body: impl FnOnce() -> Result<(), Failure>) -> grate_status {
     if !err.is_null() {
         // An error struct that cannot be written is refused before anything is done.
@@ -198,8 +201,14 @@ pub(super) unsafe fn guard(err: *mut grate_error, body: impl FnOnce() -> Result<
             return failure.code;
         }
     }
-    // Nothing of the engine is left locked or half-changed by an unwinding call: see `state.rs`.
-    let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
+    // Nothing of the engine is left locked by an unwinding call. A failure, which is large, is told where it arises.
+    let told = catch_unwind(AssertUnwindSafe(|| match body() {
+        // SAFETY: checked above.
+        Ok(()) => unsafe { tell(err, GRATE_OK, b"") },
+        // SAFETY: likewise.
+        Err(failure) => unsafe { tell(err, failure.code, failure.message.bytes()) },
+    }));
+    told.unwrap_or_else(|payload| {
         let text = payload
             .downcast_ref::<&str>()
             .copied()
@@ -208,31 +217,20 @@ pub(super) unsafe fn guard(err: *mut grate_error, body: impl FnOnce() -> Result<
         let failure = Failure::new(GRATE_ERR_PANIC, format_args!("internal error, please report it: {text}"));
         // Dropping a payload may panic again; it is tiny and this path is a bug's, so leak it.
         std::mem::forget(payload);
-        Err(failure)
-    });
-    match result {
-        Ok(()) => {
-            if !err.is_null() {
-                // SAFETY: checked above.
-                unsafe { report(err, GRATE_OK, b"") };
-            }
-            GRATE_OK
-        }
-        Err(failure) => {
-            if !err.is_null() {
-                // SAFETY: checked above.
-                unsafe { report(err, failure.code, failure.message.bytes()) };
-            }
-            failure.code
-        }
-    }
+        // SAFETY: likewise.
+        unsafe { tell(err, failure.code, failure.message.bytes()) }
+    })
 }
 
-/// Writes code and message into a checked error struct.
+/// Writes code and message into a checked error struct, if there is one; the code again.
 ///
 /// # Safety
-/// `err` has a size that was checked.
-unsafe fn report(err: *mut grate_error, code: grate_status, text: &[u8]) {
+/// `err` is NULL or has a size that was checked.
+#[inline]
+unsafe fn tell(err: *mut grate_error, code: grate_status, text: &[u8]) -> grate_status {
+    if err.is_null() {
+        return code;
+    }
     let at = err.cast::<u8>();
     // SAFETY: the struct holds at least its first version: code, and a message longer than `text`.
     unsafe {
@@ -241,6 +239,7 @@ unsafe fn report(err: *mut grate_error, code: grate_status, text: &[u8]) {
         std::ptr::copy_nonoverlapping(text.as_ptr(), message, text.len());
         message.add(text.len()).write(0);
     }
+    code
 }
 
 /// Runs the body of a `_free`: a panic while dropping must not reach C either.

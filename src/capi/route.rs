@@ -1,6 +1,7 @@
 //! The hot path: select, acquire, complete, cancel, observe. Nothing here allocates.
 
 use std::ffi::c_char;
+use std::mem::MaybeUninit;
 use std::ptr;
 
 use super::abi::{self, Struct, structs};
@@ -261,7 +262,9 @@ pub unsafe extern "C" fn grate_engine_select(
 ) -> grate_status {
     // SAFETY: the caller's promise.
     unsafe {
-        guard(err, || route(engine, capability, request, out, |e, name, asked, sink| e.select(name, asked, sink)))
+        guard(err, || {
+            route(engine, capability, request, out, |e, name, asked, sink, out| e.select_into(name, asked, sink, out))
+        })
     }
 }
 
@@ -284,7 +287,9 @@ pub unsafe extern "C" fn grate_engine_acquire(
 ) -> grate_status {
     // SAFETY: the caller's promise.
     unsafe {
-        guard(err, || route(engine, capability, request, out, |e, name, asked, sink| e.acquire(name, asked, sink)))
+        guard(err, || {
+            route(engine, capability, request, out, |e, name, asked, sink, out| e.acquire_into(name, asked, sink, out))
+        })
     }
 }
 
@@ -306,8 +311,8 @@ pub unsafe extern "C" fn grate_engine_complete(
     unsafe {
         guard(err, || {
             let engine = abi::reference(engine, "engine")?;
-            let complete = |report: &Report<'_>| engine.inner.complete(LeaseId::from_raw(lease), report);
-            Ok(with_report(&engine.inner, &abi::read(response)?, complete)??)
+            let lease = LeaseId::from_raw(lease);
+            with_report(&engine.inner, response, |report| Ok(engine.inner.complete(lease, report)?))
         })
     }
 }
@@ -350,8 +355,9 @@ pub unsafe extern "C" fn grate_engine_observe(
         guard(err, || {
             let engine = abi::reference(engine, "engine")?;
             let name = abi::name_bytes(provider, "provider")?;
-            let observe = |report: &Report<'_>| engine.inner.observe(name, report);
-            with_report(&engine.inner, &abi::read(response)?, observe)?.map_err(|e| Failure::about(&e, name))
+            with_report(&engine.inner, response, |report| {
+                engine.inner.observe(name, report).map_err(|e| Failure::about(&e, name))
+            })
         })
     }
 }
@@ -359,19 +365,23 @@ pub unsafe extern "C" fn grate_engine_observe(
 /// What complete and observe share: `take` gets the response as the engine takes it, received now.
 ///
 /// # Safety
-/// The response is valid with all that it points to.
+/// The response is NULL or valid with all that it points to.
 #[inline]
-unsafe fn with_report<R>(
+unsafe fn with_report(
     engine: &Engine,
-    r: &grate_response,
-    take: impl FnOnce(&Report<'_>) -> R,
-) -> Result<R, Failure> {
+    response: *const grate_response,
+    take: impl FnOnce(&Report<'_>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut copy = MaybeUninit::uninit();
+    // SAFETY: the caller's promise, here and below.
+    let r = unsafe { abi::view(response, None, &mut copy) }?;
+    let outcome = outcome(r)?;
     if r.headers_len == 0 {
-        return Ok(take(&report(r, None)?));
+        take(&report(r, outcome, None))
+    } else {
+        let headers = unsafe { read_headers(engine, r) }?;
+        take(&report(r, outcome, Some(&headers)))
     }
-    // SAFETY: the caller's promise.
-    let headers = unsafe { read_headers(engine, r) }?;
-    Ok(take(&report(r, Some(&headers))?))
 }
 
 /// Reads the headers of a response. Not part of the callers: what they tell takes much room.
@@ -385,17 +395,11 @@ unsafe fn read_headers(engine: &Engine, r: &grate_response) -> Result<headers::R
     Ok(headers::parse(fields, engine.unix_ms()))
 }
 
-/// The response as the engine takes it.
-fn report<'a>(r: &grate_response, headers: Option<&'a headers::Report>) -> Result<Report<'a>, Failure> {
+/// What became of the request.
+#[inline]
+fn outcome(r: &grate_response) -> Result<Outcome, Failure> {
     reserved(r.reserved, "grate_response")?;
-    let outcome = match r.outcome {
-        0 if r.http_status >= 100 => Outcome::from_http_status(r.http_status),
-        0 => {
-            return Err(Failure::invalid(format_args!(
-                "grate_response needs an outcome, or an http_status of at least 100 (it is {})",
-                r.http_status
-            )));
-        }
+    Ok(match r.outcome {
         GRATE_OUTCOME_SUCCESS => Outcome::Success,
         GRATE_OUTCOME_RATE_LIMITED => Outcome::RateLimited,
         GRATE_OUTCOME_QUOTA_EXHAUSTED => Outcome::QuotaExhausted,
@@ -405,9 +409,21 @@ fn report<'a>(r: &grate_response, headers: Option<&'a headers::Report>) -> Resul
         GRATE_OUTCOME_TIMEOUT => Outcome::Timeout,
         GRATE_OUTCOME_CLIENT_ERROR => Outcome::ClientError,
         GRATE_OUTCOME_CANCELLED => Outcome::Cancelled,
+        0 if r.http_status >= 100 => Outcome::from_http_status(r.http_status),
+        0 => {
+            return Err(Failure::invalid(format_args!(
+                "grate_response needs an outcome, or an http_status of at least 100 (it is {})",
+                r.http_status
+            )));
+        }
         other => return Err(Failure::invalid(format_args!("{other} is not a GRATE_OUTCOME_"))),
-    };
-    Ok(Report {
+    })
+}
+
+/// The response as the engine takes it.
+#[inline]
+fn report<'a>(r: &grate_response, outcome: Outcome, headers: Option<&'a headers::Report>) -> Report<'a> {
+    Report {
         outcome,
         latency_ns: given(r.latency_ns),
         retry_after_ns: given(r.retry_after_ns),
@@ -420,10 +436,11 @@ fn report<'a>(r: &grate_response, headers: Option<&'a headers::Report>) -> Resul
             cost_micro_usd: given(r.cost_micro_usd),
         },
         headers,
-    })
+    }
 }
 
 /// An integer in which 0 means "not given" and `GRATE_ZERO` a true zero.
+#[inline]
 fn given(value: u64) -> Option<u64> {
     match value {
         0 => None,
@@ -441,29 +458,41 @@ unsafe fn route(
     capability: *const c_char,
     request: *const grate_request,
     out: *mut grate_decision,
-    decide: impl FnOnce(&Engine, &[u8], &Estimate<'_>, Option<&mut dyn Candidates>) -> Result<Routed, crate::error::Error>,
+    decide: impl FnOnce(
+        &Engine,
+        &[u8],
+        &Estimate<'_>,
+        Option<&mut dyn Candidates>,
+        &mut Routed,
+    ) -> Result<(), crate::error::Error>,
 ) -> Result<(), Failure> {
     // SAFETY: the caller's promise, here and below.
     unsafe {
         let engine = &abi::reference(engine, "engine")?.inner;
         let name = abi::name_bytes(capability, "capability")?;
-        let asked = abi::read_or_default(request)?;
-        let mut decision = abi::check_out(out)?;
-        let mut rows = Rows::new(&decision, engine)?;
+        let (mut copied_request, mut copied_decision) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+        let asked = abi::view(request, Some(&DEFAULT), &mut copied_request)?;
+        let decision = abi::edit(out, &mut copied_decision)?;
+        let mut rows = Rows::new(decision, engine)?;
         reserved(asked.reserved, "grate_request")?;
-        let decide = |excluded: &[u32]| {
-            let sink = rows.as_mut().map(|rows| rows as &mut dyn Candidates);
-            decide(engine, name, &estimate(&asked, excluded), sink)
+        let list;
+        let excluded: &[u32] = if asked.exclude_len == 0 {
+            &[]
+        } else {
+            list = excluded(asked, engine)?;
+            list.0.get(..list.1).unwrap_or_default()
         };
-        let routed = if asked.exclude_len == 0 { decide(&[]) } else { with_excluded(&asked, engine, decide)? };
-        let routed = routed.map_err(|e| Failure::about(&e, name))?;
+        let mut routed = Routed::default();
+        let sink = rows.as_mut().map(|rows| rows as &mut dyn Candidates);
+        let decided = decide(engine, name, &estimate(asked, excluded), sink, &mut routed);
+        decided.map_err(|e| Failure::about(&e, name))?;
         decision.candidates_len = rows.map_or(0, |mut rows| {
             rows.sort();
             rows.len as u64
         });
         decision.candidates_total = u64::from(routed.total);
         decision.lease = routed.lease.map_or(0, LeaseId::to_raw);
-        let row = routed.best.map_or(EMPTY, |best| candidate(&best, engine));
+        let row = routed.best.as_ref().map_or(EMPTY, |best| candidate(best, engine));
         decision.held_by = row.held_by;
         decision.provider = row.provider;
         decision.score = row.score;
@@ -476,7 +505,7 @@ unsafe fn route(
         decision.held_dimension = row.held_dimension;
         decision.held_window_ns = row.held_window_ns;
         decision.index = row.index;
-        abi::write(out, &decision);
+        abi::finish(out, decision);
         if routed.available() {
             Ok(())
         } else {
@@ -488,7 +517,22 @@ unsafe fn route(
     }
 }
 
+/// What NULL stands for.
+const DEFAULT: grate_request = grate_request {
+    struct_size: 0,
+    reserved: 0,
+    tokens: 0,
+    input_tokens: 0,
+    output_tokens: 0,
+    bytes: 0,
+    cost_micro_usd: 0,
+    headroom: 0.0,
+    exclude: ptr::null(),
+    exclude_len: 0,
+};
+
 /// The request as the engine takes it.
+#[inline]
 fn estimate<'a>(asked: &grate_request, excluded: &'a [u32]) -> Estimate<'a> {
     Estimate {
         usage: Reported {
@@ -521,6 +565,7 @@ const EMPTY: grate_candidate = grate_candidate {
     held_window_ns: 0,
 };
 
+#[inline]
 fn candidate(c: &Ranked, engine: &Engine) -> grate_candidate {
     let (held_by, dimension, window) = match c.held_by {
         None => (GRATE_HELD_BY_NOTHING, 0, 0),
@@ -551,15 +596,12 @@ fn candidate(c: &Ranked, engine: &Engine) -> grate_candidate {
 /// Most names of an exclude list.
 const MAX_EXCLUDED: usize = 64;
 
-/// Runs `decide` with the providers of a request's exclude list.
+/// The providers of a request's exclude list, and how many they are.
 ///
 /// # Safety
 /// The list is valid.
-unsafe fn with_excluded<R>(
-    asked: &grate_request,
-    engine: &Engine,
-    decide: impl FnOnce(&[u32]) -> R,
-) -> Result<R, Failure> {
+#[inline(never)]
+unsafe fn excluded(asked: &grate_request, engine: &Engine) -> Result<([u32; MAX_EXCLUDED], usize), Failure> {
     if asked.exclude.is_null() {
         return Err(Failure::null("grate_request.exclude"));
     }
@@ -572,14 +614,13 @@ unsafe fn with_excluded<R>(
     let (mut excluded, mut len) = ([0; MAX_EXCLUDED], 0);
     for i in 0..asked.exclude_len as usize {
         // SAFETY: the caller's promise; `i` is within the array.
-        let name =
-            unsafe { abi::name_bytes(asked.exclude.add(i).read_unaligned(), "a name in grate_request.exclude") }?;
+        let name = unsafe { abi::name(asked.exclude.add(i).read_unaligned(), "a name in grate_request.exclude") }?;
         if let Some(provider) = engine.provider_id(name) {
             excluded[len] = provider;
             len += 1;
         }
     }
-    Ok(decide(&excluded[..len]))
+    Ok((excluded, len))
 }
 
 /// The caller's array of candidates: a heap with the worst row on top while it fills, so that the best rows stay if

@@ -142,7 +142,7 @@ impl QuotaRef<'_> {
         self.set_slices(&Slices { start, current: current.saturating_sub(n), previous });
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn forecast(&self, now: Now) -> Forecast {
         let (capacity, left) = (self.capacity(), self.remaining(now) as f64);
         if self.strategy() == Strategy::Concurrency {
