@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#define _POSIX_C_SOURCE 200809L
+#define _GNU_SOURCE
 
 #include "pair.h"
 
@@ -15,6 +15,7 @@
 struct pair {
     task first, second;
     pthread_t thread;
+    cpu_set_t allowed; /* where the first thread ran before */
     sem_t wake;
     int is_over;
     int is_awake;  /* atomic */
@@ -56,6 +57,29 @@ static void run(void *self, uint32_t operation, uint64_t n)
         sched_yield();
 }
 
+static void pin(pthread_t thread, int cpu)
+{
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    pthread_setaffinity_np(thread, sizeof one, &one);
+}
+
+/* A processor for each, or the kernel may leave both on one: the first and the last, which rarely are one core. */
+static void pin_both(pair *p)
+{
+    int cpu, first = -1, last = -1;
+    if (pthread_getaffinity_np(pthread_self(), sizeof p->allowed, &p->allowed) != 0)
+        abort();
+    for (cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, &p->allowed)) {
+            first = first < 0 ? cpu : first;
+            last = cpu;
+        }
+    pin(pthread_self(), first);
+    pin(p->thread, last);
+}
+
 pair *pair_new(task first, task second)
 {
     pair *p = calloc(1, sizeof *p);
@@ -65,6 +89,7 @@ pair *pair_new(task first, task second)
     p->second = second;
     if (sem_init(&p->wake, 0, 0) != 0 || pthread_create(&p->thread, NULL, second_thread, p) != 0)
         abort();
+    pin_both(p);
     return p;
 }
 
@@ -80,5 +105,6 @@ void pair_free(pair *p)
     sem_post(&p->wake);
     pthread_join(p->thread, NULL);
     sem_destroy(&p->wake);
+    pthread_setaffinity_np(pthread_self(), sizeof p->allowed, &p->allowed);
     free(p);
 }

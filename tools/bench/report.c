@@ -93,7 +93,7 @@ void report_comparison(const comparison *c)
 void report_threads(const threads *t)
 {
     const char *where = t->work.apart ? "different providers" : "one provider";
-    printf("%-21s%-8s%-15s%10.1f%12.1f%8.2f\n", where, clock_name(t->work.clock), t->side, t->one, t->two,
+    printf("%-21s%-8s%-24s%10.1f%12.1f%8.2f\n", where, clock_name(t->work.clock), t->side, t->one, t->two,
            t->one / t->two);
     json_row("\"where\": \"%s\", \"clock\": \"%s\", \"side\": \"%s\", \"one_thread_ns\": %.2f, \"two_threads_ns\": %.2f"
              ", \"throughput\": %.4f",

@@ -11,7 +11,7 @@
 typedef struct {
     const char *name;
     void *(*create)(const workload *);
-    /* A second caller of the same engine, for another thread; NULL if there is no need. Freed before the first. */
+    /* A second caller of the same engine, for another thread; NULL if it is for one only. Freed before the first. */
     void *(*another)(void *self);
     void (*run)(void *self, uint32_t operation, uint64_t n);
     void (*destroy)(void *self);

@@ -1,5 +1,5 @@
 //! The limiters that `tools/bench` times beside libgrate, behind a C interface, so that one program can run all sides in
-//! turns. `tools/bench/sides.h` declares it.
+//! turns. `tools/bench/sides.c` declares it.
 //!
 //! A call through it runs a whole batch, so that these sides pay for no boundary: they are as fast as Rust programs
 //! have them.
