@@ -1,4 +1,4 @@
-# Targets: all demo demo-http test bench sim fmt lint header install uninstall clean.   make help tells what each does.
+# Targets: all demo demo-http test bench bench-check sim fmt lint header install uninstall clean.   make help tells what each does.
 
 CARGO ?= cargo
 CC ?= cc
@@ -13,7 +13,7 @@ BIN := $(TARGET)/c
 WARN := -std=c99 -Wall -Wextra -Wpedantic -Werror
 LINK := -L$(LIB) -lgrate -Wl,-rpath,$(LIB)
 
-.PHONY: all demo demo-http test bench sim fmt lint header install uninstall clean help
+.PHONY: all demo demo-http test bench bench-check bench-baseline sim fmt lint header install uninstall clean help
 
 all: ## build libgrate.so and libgrate.a
 	@# Not `cargo build`: beside an rlib, which only tests need, cargo leaves link-time optimisation out.
@@ -36,10 +36,22 @@ demo-http: all ## the same load on real HTTP upstreams, with plain failover and 
 test: all ## all tests that the installed tools allow; STRICT=1 makes a skipped test a failure
 	@CARGO="$(CARGO)" CC="$(CC)" TARGET="$(TARGET)" STRICT="$(STRICT)" scripts/test.sh
 
-# Both have a target directory of their own: another crate there asks for other features of shared dependencies, and cargo
-# would build the library anew, without link-time optimisation.
-bench: all ## time the hot calls beside the crate grate-limiter (QUICK=1: in a few seconds)
-	$(CARGO) run --release -q -p bench --target-dir $(TARGET)/bench -- $(if $(QUICK),--quick) $(LIB)/libgrate.so
+# bench and sim have a target directory of their own: another crate there asks for other features of shared dependencies,
+# and cargo would build the library anew, without link-time optimisation.
+bench: COMPETITORS := $(TARGET)/bench/release
+bench: SOURCES := $(filter-out %/count.c,$(wildcard tools/bench/*.c))
+bench: all ## time the hot calls beside competitors, and tell which targets are met (QUICK=1: in a few seconds)
+	$(CARGO) build --release -q -p competitors --target-dir $(TARGET)/bench
+	@mkdir -p $(BIN)
+	$(CC) $(CFLAGS) $(WARN) -Iinclude $(SOURCES) -o $(BIN)/bench $(LINK) -pthread \
+		-L$(COMPETITORS) -lcompetitors -Wl,-rpath,$(COMPETITORS)
+	$(BIN)/bench $(if $(QUICK),--quick) --json $(TARGET)/bench.json
+
+bench-check: SOURCES := $(addprefix tools/bench/,count.c library.c workload.c)
+bench-check: all ## compare the instructions of the hot calls with tools/bench/baseline.txt, which UPDATE=1 rewrites (needs valgrind)
+	@mkdir -p $(BIN)
+	$(CC) $(CFLAGS) $(WARN) -Iinclude $(SOURCES) -o $(BIN)/bench-count $(LINK)
+	@STRICT="$(STRICT)" UPDATE="$(UPDATE)" scripts/bench-check.sh $(BIN)/bench-count
 
 sim: ## simulate routers on a mock clock, libgrate among them: tables, and charts into docs/sim (SIM="--seed 2")
 	$(CARGO) run --release -q -p sim --target-dir $(TARGET)/sim -- $(SIM)

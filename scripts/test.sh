@@ -141,6 +141,9 @@ else
     skip 'C++: grate.hpp' 'no C++ compiler'
 fi
 
+# Runs to its end; what it measures is no test.
+one 'bench: runs' make -s bench QUICK=1
+
 suite 'installed files' scripts/test-install.sh "$lib"
 
 if has python3 && python3 -c 'import pytest' 2>/dev/null; then

@@ -1,0 +1,18 @@
+/*
+ * Two threads that do the same at the same time, as one task.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef BENCH_PAIR_H
+#define BENCH_PAIR_H
+
+#include "sample.h"
+
+typedef struct pair pair;
+
+/* Starts the second thread. Each runs its task as often as the pair is asked to. */
+pair *pair_new(task first, task second);
+task pair_task(pair *p);
+void pair_free(pair *p);
+
+#endif /* BENCH_PAIR_H */
