@@ -5,6 +5,7 @@ package grate
 import "C"
 
 import (
+	"math"
 	"runtime"
 	"strings"
 	"sync"
@@ -67,7 +68,7 @@ func (c *call) named(name string) *C.char {
 }
 
 // putName writes a name as C wants it and returns how many bytes that took. What is too long is cut where the library still
-// sees that it is, and a NUL becomes another control character: it refuses both, and they cannot pass for shorter names.
+// sees that it is, and a NUL becomes another control character: neither is the name of anything.
 func putName(to []byte, name string) int {
 	n := copy(to[:min(len(to), C.GRATE_GO_NAME_SIZE)-1], name)
 	if strings.IndexByte(name, 0) >= 0 {
@@ -96,7 +97,7 @@ func (c *call) setRequest(r *Request) {
 func (c *call) setResponse(r *Response) {
 	p := &c.m.response
 	p.outcome = C.int32_t(r.Outcome)
-	p.http_status = C.int32_t(r.HTTPStatus)
+	p.http_status = C.int32_t(max(math.MinInt32, min(r.HTTPStatus, math.MaxInt32))) // not another status by overflow
 	p.latency_ns = nanoseconds(r.Latency)
 	p.retry_after_ns = nanoseconds(r.RetryAfter)
 	p.requests = C.uint64_t(r.Requests)

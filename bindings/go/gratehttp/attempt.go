@@ -29,8 +29,11 @@ type attempt struct {
 
 type attemptKey struct{}
 
+// newAttempt is one that was not sent yet.
 func newAttempt(provider string, complete func(grate.Response) error, cancel func() error) *attempt {
-	return &attempt{provider: provider, complete: complete, cancel: cancel}
+	a := &attempt{provider: provider, complete: complete, cancel: cancel}
+	a.report = grate.Response{Outcome: grate.OutcomeCancelled, Requests: grate.Zero}
+	return a
 }
 
 // context lets Amend find the attempt, and watches whether there is a connection. A transport asks again for one if it
@@ -48,6 +51,7 @@ func (a *attempt) fail(err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var timeout net.Error
+	var operation *net.OpError
 	switch {
 	case errors.Is(err, context.Canceled):
 		a.report.Outcome = grate.OutcomeCancelled
@@ -56,7 +60,7 @@ func (a *attempt) fail(err error) {
 	default:
 		a.report.Outcome = grate.OutcomeServerError
 	}
-	if a.dialing.Load() {
+	if a.dialing.Load() || errors.As(err, &operation) && operation.Op == "dial" {
 		a.report.Requests = grate.Zero // its health suffers, but nothing was sent that it could count
 		a.again = true
 	}
@@ -64,7 +68,7 @@ func (a *attempt) fail(err error) {
 
 // answered notes the header of a response. A refusal is settled at once, all else with the body.
 func (a *attempt) answered(response *http.Response) {
-	a.report.HTTPStatus, a.report.Header = response.StatusCode, response.Header
+	a.report.Outcome, a.report.HTTPStatus, a.report.Header = 0, response.StatusCode, response.Header
 	switch response.StatusCode {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable, statusOverloaded:
 		a.again = true
@@ -80,7 +84,7 @@ func (a *attempt) answered(response *http.Response) {
 
 const statusOverloaded = 529
 
-// settle tells the engine, once.
+// settle tells the engine, once. What was given up unsent is given back.
 func (a *attempt) settle() {
 	a.mu.Lock()
 	defer a.mu.Unlock()

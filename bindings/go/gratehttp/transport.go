@@ -119,7 +119,7 @@ func (t *Transport) attempt(a *attempt, request *http.Request, body io.ReadClose
 	out.Body = body
 	base, ok := t.Upstreams[a.provider]
 	if !ok {
-		a.cancel()
+		a.settle()
 		return nil, unsent(out, fmt.Errorf("gratehttp: no upstream for the provider %q", a.provider))
 	}
 	(&httputil.ProxyRequest{Out: out}).SetURL(base)
@@ -140,26 +140,41 @@ func (t *Transport) follow(request *http.Request) (*http.Response, error) {
 
 // send settles the attempt, or leaves that to the body of the response.
 func (t *Transport) send(a *attempt, out *http.Request) (*http.Response, error) {
+	panicking := true
+	defer func() {
+		if panicking {
+			a.settle()
+		}
+	}()
+	response, err := t.exchange(a, out)
+	panicking = false
+	if err != nil {
+		a.settle()
+		return nil, err
+	}
+	a.answered(response)
+	return response, nil
+}
+
+func (t *Transport) exchange(a *attempt, out *http.Request) (*http.Response, error) {
 	if t.Prepare != nil {
 		if err := t.Prepare(out, a.provider); err != nil {
-			a.cancel()
 			return nil, unsent(out, err)
 		}
 	}
+	a.report.Requests = 0 // from here on it may have been sent
 	started := time.Now()
 	response, err := t.base().RoundTrip(out)
 	a.report.Latency = max(1, time.Since(started)) // 0 would be "not given"
 	if err != nil {
 		a.fail(err)
-		a.settle()
 		return nil, err
 	}
+	response.Request = out
 	// The caller knows the URL that it asked for; a redirect is relative to the one that was sent.
 	if location, err := response.Location(); err == nil {
 		response.Header.Set("Location", location.String())
 	}
-	response.Request = out
-	a.answered(response)
 	return response, nil
 }
 
