@@ -61,6 +61,11 @@ func (c *call) reserve(size int) unsafe.Pointer {
 	return c.buffer
 }
 
+// result is room for one in the buffer.
+func result[T any](c *call) *T {
+	return (*T)(c.reserve(int(unsafe.Sizeof(*new(T)))))
+}
+
 // named sets the name and returns it.
 func (c *call) named(name string) *C.char {
 	putName(unsafe.Slice((*byte)(unsafe.Pointer(&c.m.name)), C.GRATE_GO_NAME_SIZE), name)

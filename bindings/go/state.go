@@ -63,9 +63,11 @@ func (e *Engine) ProviderHealth(provider string) (float64, error) {
 		return 0, err
 	}
 	defer e.end(c)
-	var out C.double
-	err = c.failure(C.grate_engine_provider_health(e.pointer, c.named(provider), &out, &c.m.error))
-	return float64(out), err
+	out := result[C.double](c)
+	if err := c.failure(C.grate_engine_provider_health(e.pointer, c.named(provider), out, &c.m.error)); err != nil {
+		return 0, err
+	}
+	return float64(*out), nil
 }
 
 // ProviderInCooldown tells whether the provider is cooling down now. Errors: ErrUnknownProvider, ErrInvalidName.
@@ -75,9 +77,11 @@ func (e *Engine) ProviderInCooldown(provider string) (bool, error) {
 		return false, err
 	}
 	defer e.end(c)
-	var out C.int32_t
-	err = c.failure(C.grate_engine_provider_in_cooldown(e.pointer, c.named(provider), &out, &c.m.error))
-	return out != 0, err
+	out := result[C.int32_t](c)
+	if err := c.failure(C.grate_engine_provider_in_cooldown(e.pointer, c.named(provider), out, &c.m.error)); err != nil {
+		return false, err
+	}
+	return *out != 0, nil
 }
 
 // RemainingQuota is how many units may be reserved now: the least over the provider's quotas of that dimension, Unlimited if
@@ -88,9 +92,12 @@ func (e *Engine) RemainingQuota(provider string, dimension Dimension) (uint64, e
 		return 0, err
 	}
 	defer e.end(c)
-	var out C.uint64_t
-	err = c.failure(C.grate_engine_remaining_quota(e.pointer, c.named(provider), C.int32_t(dimension), &out, &c.m.error))
-	return uint64(out), err
+	out := result[C.uint64_t](c)
+	status := C.grate_engine_remaining_quota(e.pointer, c.named(provider), C.int32_t(dimension), out, &c.m.error)
+	if err := c.failure(status); err != nil {
+		return 0, err
+	}
+	return uint64(*out), nil
 }
 
 // ProviderState is all that is known of a provider and of its quotas. Errors: ErrUnknownProvider, ErrInvalidName.
@@ -160,9 +167,11 @@ func (e *Engine) Metrics() (Metrics, error) {
 		return Metrics{}, err
 	}
 	defer e.end(c)
-	var m C.grate_metrics
-	C.grate_metrics_init(&m, C.sizeof_grate_metrics)
-	err = c.failure(C.grate_engine_metrics(e.pointer, &m, &c.m.error))
+	m := result[C.grate_metrics](c)
+	C.grate_metrics_init(m, C.sizeof_grate_metrics)
+	if err := c.failure(C.grate_engine_metrics(e.pointer, m, &c.m.error)); err != nil {
+		return Metrics{}, err
+	}
 	return Metrics{
 		Counters: Counters{
 			Selects:              uint64(m.selects),
@@ -177,7 +186,7 @@ func (e *Engine) Metrics() (Metrics, error) {
 		},
 		NoneAvailable: uint64(m.none_available),
 		CappedWaits:   uint64(m.capped_waits),
-	}, err
+	}, nil
 }
 
 // Prometheus is all metrics in the Prometheus text format, engine-wide and per provider.
