@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/libgrate/libgrate/bindings/go"
+	grate "github.com/libgrate/libgrate/bindings/go"
 )
 
 // TestConformance replays the scenarios of conformance/; its README has the format and the rules.

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/libgrate/libgrate/bindings/go"
+	grate "github.com/libgrate/libgrate/bindings/go"
 )
 
 // fails checks an error three ways: as the target of errors.Is, of errors.As, and what it says.

@@ -1,10 +1,13 @@
 package grate_test
 
 import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
-	"github.com/libgrate/libgrate/bindings/go"
+	grate "github.com/libgrate/libgrate/bindings/go"
 )
 
 var newYear = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -64,4 +67,12 @@ func equal[T comparable](t testing.TB, what string, want, got T) {
 	if want != got {
 		t.Errorf("%s: want %v, got %v", what, want, got)
 	}
+}
+
+// answering is the URL of a server that answers every request with this text.
+func answering(t *testing.T, text string) string {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, text) }))
+	t.Cleanup(server.Close)
+	return server.URL
 }

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/libgrate/libgrate/bindings/go"
+	grate "github.com/libgrate/libgrate/bindings/go"
 )
 
 // The race detector has allocations of its own, so these tests are for builds without it.

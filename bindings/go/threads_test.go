@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/libgrate/libgrate/bindings/go"
+	grate "github.com/libgrate/libgrate/bindings/go"
 )
 
 const (

@@ -11,7 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/libgrate/libgrate/bindings/go"
+	grate "github.com/libgrate/libgrate/bindings/go"
 )
 
 // attempt is one request to one provider, and what is to be told of it.
@@ -31,9 +31,20 @@ type attemptKey struct{}
 
 // newAttempt is one that was not sent yet.
 func newAttempt(provider string, complete func(grate.Response) error, cancel func() error) *attempt {
-	a := &attempt{provider: provider, complete: complete, cancel: cancel}
-	a.report = grate.Response{Outcome: grate.OutcomeCancelled, Requests: grate.Zero}
-	return a
+	return &attempt{provider: provider, complete: complete, cancel: cancel, report: unused(grate.OutcomeCancelled)}
+}
+
+// unused is the report of a request that was not sent: there is nothing that the provider could count.
+func unused(outcome grate.Outcome) grate.Response {
+	return grate.Response{
+		Outcome:      outcome,
+		Requests:     grate.Zero,
+		Tokens:       grate.Zero,
+		InputTokens:  grate.Zero,
+		OutputTokens: grate.Zero,
+		Bytes:        grate.Zero,
+		CostMicroUSD: grate.Zero,
+	}
 }
 
 // context lets Amend find the attempt, and watches whether there is a connection. A transport asks again for one if it
@@ -52,18 +63,18 @@ func (a *attempt) fail(err error) {
 	defer a.mu.Unlock()
 	var timeout net.Error
 	var operation *net.OpError
-	switch {
-	case errors.Is(err, context.Canceled):
-		a.report.Outcome = grate.OutcomeCancelled
-	case errors.As(err, &timeout) && timeout.Timeout():
-		a.report.Outcome = grate.OutcomeTimeout
-	default:
-		a.report.Outcome = grate.OutcomeServerError
+	outcome := grate.OutcomeServerError
+	if errors.Is(err, context.Canceled) {
+		outcome = grate.OutcomeCancelled
+	} else if errors.As(err, &timeout) && timeout.Timeout() {
+		outcome = grate.OutcomeTimeout
 	}
 	if a.dialing.Load() || errors.As(err, &operation) && operation.Op == "dial" {
-		a.report.Requests = grate.Zero // its health suffers, but nothing was sent that it could count
+		a.report = unused(outcome) // the provider's health suffers nevertheless
 		a.again = true
+		return
 	}
+	a.report.Outcome = outcome
 }
 
 // answered notes the header of a response. A refusal is settled at once, all else with the body.
@@ -92,15 +103,20 @@ func (a *attempt) settle() {
 		return
 	}
 	a.settled = true
-	if a.report.Outcome == grate.OutcomeCancelled && a.report.Requests == grate.Zero {
+	if a.unsent() {
 		a.cancel()
 		return
 	}
-	// The only errors are that the lease has expired, the engine was closed, or Amend set what is out of range: then it
-	// must be settled nevertheless.
+	// If the report is invalid, by what Amend set or a status below 100, its usage still counts. Other errors, that the
+	// lease has expired or the engine was closed, leave nothing to settle.
 	if err := a.complete(a.report); errors.Is(err, grate.ErrInvalidArgument) {
-		a.complete(grate.Response{Outcome: a.report.Outcome, HTTPStatus: a.report.HTTPStatus})
+		a.complete(grate.Response{Outcome: grate.OutcomeCancelled})
 	}
+}
+
+// unsent: given up by the caller, or failed here, before it was sent.
+func (a *attempt) unsent() bool {
+	return a.report.Outcome == grate.OutcomeCancelled && a.report.Requests == grate.Zero
 }
 
 // body settles the attempt when it is closed.

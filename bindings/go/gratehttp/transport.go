@@ -18,7 +18,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/libgrate/libgrate/bindings/go"
+	grate "github.com/libgrate/libgrate/bindings/go"
 )
 
 // Transport is an http.RoundTripper that routes each request to a provider of its capability. It may be used from any number
@@ -162,7 +162,7 @@ func (t *Transport) exchange(a *attempt, out *http.Request) (*http.Response, err
 			return nil, unsent(out, err)
 		}
 	}
-	a.report.Requests = 0 // from here on it may have been sent
+	a.report = grate.Response{Outcome: grate.OutcomeCancelled} // from here on it may have been sent
 	started := time.Now()
 	response, err := t.base().RoundTrip(out)
 	a.report.Latency = max(1, time.Since(started)) // 0 would be "not given"

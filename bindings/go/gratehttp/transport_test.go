@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/libgrate/libgrate/bindings/go"
+	grate "github.com/libgrate/libgrate/bindings/go"
 	"github.com/libgrate/libgrate/bindings/go/gratehttp"
 )
 
@@ -177,17 +177,15 @@ func TestASlotIsHeldUntilTheBodyIsClosed(t *testing.T) {
 func TestAmend(t *testing.T) {
 	transport := newTransport(t, serve(t, echo(200)))
 	client := &http.Client{Transport: transport}
-	for _, change := range []func(*grate.Response){
-		func(r *grate.Response) { r.Outcome = grate.OutcomeQuotaExhausted },
-		func(r *grate.Response) { r.Outcome = 99 }, // invalid, and yet no lease stays behind
-	} {
+	for _, outcome := range []grate.Outcome{99, grate.OutcomeQuotaExhausted} { // invalid, and yet no lease stays behind
 		response, err := client.Get("http://api/")
 		if err != nil {
 			t.Fatal(err)
 		}
-		gratehttp.Amend(response, change)
+		gratehttp.Amend(response, func(r *grate.Response) { r.Outcome = outcome })
 		response.Body.Close()
 	}
+	equal(t, "completions", 2, metrics(t, transport.Engine).Completions)
 	equal(t, "refused", 1, metrics(t, transport.Engine).RateLimitedResponses)
 	equal(t, "a response of nobody", false, gratehttp.Amend(&http.Response{}, nil))
 	equal(t, "no response", false, gratehttp.Amend(nil, nil))

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/libgrate/libgrate/bindings/go"
+	grate "github.com/libgrate/libgrate/bindings/go"
 	"github.com/libgrate/libgrate/bindings/go/gratehttp"
 )
 

@@ -10,7 +10,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/libgrate/libgrate/bindings/go"
+	grate "github.com/libgrate/libgrate/bindings/go"
 )
 
 const (
