@@ -21,7 +21,7 @@ type call struct {
 }
 
 var calls = sync.Pool{New: func() any {
-	c := &call{m: (*C.grate_go_call)(C.calloc(1, C.sizeof_grate_go_call))}
+	c := &call{m: (*C.grate_go_call)(C.malloc(C.sizeof_grate_go_call))}
 	C.grate_go_call_init(c.m)
 	runtime.SetFinalizer(c, (*call).free)
 	return c

@@ -90,22 +90,19 @@ func (e *Engine) Close() error {
 			break
 		}
 	}
-	runtime.SetFinalizer(e, nil)
 	e.free()
 	return nil
 }
 
-// enter begins a call: until leave, the engine is not freed.
-func (e *Engine) enter() error {
-	if e.users.Add(1)&closed != 0 {
-		return e.refuse() // apart, so that enter is inlined
-	}
-	return nil
+// enter begins a call: until leave, the engine is not freed. False says that it is closed, and needs no leave.
+func (e *Engine) enter() bool {
+	return e.users.Add(1)&closed == 0 || e.refuse()
 }
 
-func (e *Engine) refuse() error {
+//go:noinline
+func (e *Engine) refuse() bool { // apart, so that enter is inlined
 	e.leave()
-	return ErrClosed
+	return false
 }
 
 func (e *Engine) leave() {
@@ -141,8 +138,8 @@ func (e *Engine) address() C.uintptr_t {
 
 // begin is enter for calls that need not be fast; it comes with the memory for one. The caller defers end.
 func (e *Engine) begin() (*call, error) {
-	if err := e.enter(); err != nil {
-		return nil, err
+	if !e.enter() {
+		return nil, ErrClosed
 	}
 	return newCall(), nil
 }

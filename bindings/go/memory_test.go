@@ -4,8 +4,10 @@ package grate_test
 
 import (
 	"fmt"
+	"go/build"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -28,20 +30,21 @@ func TestAllocations(t *testing.T) {
 	header := http.Header{"Retry-After": {"1"}, "X-Ratelimit-Limit-Requests": {"60"}, "X-Filler": {"1", "2", "3"}}
 	exclude := []string{"a", "unknown"}
 	full := grate.Response{HTTPStatus: 200, Tokens: 100, Header: header}
-	pair := func(keep bool) {
+	allocations(t, "a lease that is passed on", 1, func() {
 		lease, err := engine.Acquire(background, "api", grate.Request{Tokens: 100, Exclude: exclude})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := lease.Complete(full); err != nil {
+		kept = lease
+		if err := kept.Complete(full); err != nil {
 			t.Fatal(err)
 		}
-		if keep {
-			kept = lease
-		}
+	})
+	stays := 1.0
+	if slices.Contains(build.Default.ReleaseTags, "go1.26") { // older compilers think that an atomic store lets it escape
+		stays = 0
 	}
-	allocations(t, "a lease that is passed on", 1, func() { pair(true) })
-	allocations(t, "a lease that stays", 0, func() {
+	allocations(t, "a lease that stays", stays, func() {
 		lease, err := engine.Acquire(background, "api", grate.Request{Tokens: 100, Exclude: exclude})
 		if err != nil {
 			t.Fatal(err)
@@ -50,7 +53,7 @@ func TestAllocations(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	allocations(t, "acquire and cancel", 0, func() {
+	allocations(t, "acquire and cancel", stays, func() {
 		lease, err := engine.Acquire(background, "api", grate.Request{})
 		if err != nil || lease.Cancel() != nil {
 			t.Fatal(err)

@@ -174,8 +174,9 @@ func (e *Engine) route(capability string, request *Request, acquire bool, d *Dec
 		c.m.decision.candidates_capacity = maxCandidates
 	}
 	var lease uint64
-	err := e.enter()
-	if err == nil {
+	err := ErrClosed
+	if e.enter() {
+		err = nil
 		var status C.int32_t
 		if acquire {
 			status = C.grate_go_acquire(e.address(), c.address())

@@ -67,8 +67,8 @@ func (e *Engine) Complete(lease uint64, response Response) error {
 func (e *Engine) complete(lease uint64, response *Response) error {
 	c := newCall()
 	c.setResponse(response)
-	err := e.enter()
-	if err == nil {
+	err := ErrClosed
+	if e.enter() {
 		err = c.failure(C.grate_go_complete(e.address(), C.uint64_t(lease), c.address()))
 		e.leave()
 	}

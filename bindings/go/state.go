@@ -201,7 +201,7 @@ func (e *Engine) Prometheus() (string, error) {
 		var length C.uint64_t
 		status := C.grate_engine_prometheus(e.pointer, (*C.char)(buffer), size, &length, &c.m.error)
 		if status != C.GRATE_ERR_BUFFER_TOO_SMALL {
-			return C.GoStringN((*C.char)(buffer), C.int(length)), c.failure(status)
+			return string(unsafe.Slice((*byte)(buffer), length)), c.failure(status)
 		}
 		size = length + 1
 	}
