@@ -10,6 +10,7 @@ package gratehttp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -59,14 +60,8 @@ func (t *Transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	if request.Response != nil { // http.Client says so when it follows a redirect
 		return t.follow(request)
 	}
-	ctx := request.Context()
-	if t.MaxWait > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, t.MaxWait)
-		defer cancel()
-	}
-	estimate := t.estimate(request)
-	lease, err := t.acquire(ctx, request, estimate)
+	estimate, patience := t.estimate(request), t.MaxWait
+	lease, err := t.acquire(request, estimate, &patience)
 	if err != nil {
 		return nil, unsent(request, err)
 	}
@@ -82,7 +77,7 @@ func (t *Transport) RoundTrip(request *http.Request) (*http.Response, error) {
 		if body, failed = replay(request); failed != nil {
 			return response, err
 		}
-		if lease, failed = t.acquire(ctx, request, estimate); failed != nil {
+		if lease, failed = t.acquire(request, estimate, &patience); failed != nil {
 			closeBody(body)
 			return response, err
 		}
@@ -102,13 +97,23 @@ func (t *Transport) estimate(request *http.Request) grate.Request {
 	return estimate
 }
 
-func (t *Transport) acquire(ctx context.Context, request *http.Request, estimate grate.Request) (*grate.Lease, error) {
+// acquire waits as long as there is patience, and takes from it what it has waited.
+func (t *Transport) acquire(request *http.Request, estimate grate.Request, patience *time.Duration) (*grate.Lease, error) {
 	capability := request.URL.Host
 	if t.Capability != nil {
 		capability = t.Capability(request)
 	}
-	if t.MaxWait == 0 {
-		return t.Engine.Acquire(ctx, capability, estimate)
+	ctx := request.Context()
+	lease, err := t.Engine.Acquire(ctx, capability, estimate)
+	if *patience == 0 || !errors.Is(err, grate.ErrNoAvailableProviders) {
+		return lease, err
+	}
+	if *patience > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, *patience)
+		defer cancel()
+		started := time.Now()
+		defer func() { *patience = max(0, *patience-time.Since(started)) }()
 	}
 	return t.Engine.AcquireWait(ctx, capability, estimate)
 }

@@ -202,6 +202,16 @@ func TestRefusedRequestsGoElsewhere(t *testing.T) {
 	}
 }
 
+// The time that an upstream takes is no time that was waited for a provider.
+func TestRefusedLate(t *testing.T) {
+	transport := newTransport(t, serve(t, func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(30 * time.Millisecond)
+		echo(503)(w, r)
+	}), serve(t, echo(200)))
+	transport.MaxWait = 10 * time.Millisecond
+	equal(t, "answer", "200 GET /  ", get(t, transport, "/"))
+}
+
 func TestRefusedRequestsThatCannotBeSentAgain(t *testing.T) {
 	transport := newTransport(t, serve(t, echo(503)), serve(t, echo(200)))
 	client := &http.Client{Transport: transport}
