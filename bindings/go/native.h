@@ -27,39 +27,41 @@ static inline void grate_go_call_init(grate_go_call *call)
     grate_error_init(&call->error, sizeof call->error);
 }
 
-static inline int32_t grate_go_select(uintptr_t engine, uintptr_t address)
+/* None of these returns its status, which is in call->error: cgo takes a longer way with a result. */
+
+static inline void grate_go_select(uintptr_t engine, uintptr_t address)
 {
     grate_go_call *call = (grate_go_call *)address;
 
-    return grate_engine_select((grate_engine *)engine, call->name, &call->request, &call->decision, &call->error);
+    grate_engine_select((grate_engine *)engine, call->name, &call->request, &call->decision, &call->error);
 }
 
-static inline int32_t grate_go_acquire(uintptr_t engine, uintptr_t address)
+static inline void grate_go_acquire(uintptr_t engine, uintptr_t address)
 {
     grate_go_call *call = (grate_go_call *)address;
 
-    return grate_engine_acquire((grate_engine *)engine, call->name, &call->request, &call->decision, &call->error);
+    grate_engine_acquire((grate_engine *)engine, call->name, &call->request, &call->decision, &call->error);
 }
 
-static inline int32_t grate_go_complete(uintptr_t engine, uint64_t lease, uintptr_t address)
+static inline void grate_go_complete(uintptr_t engine, uint64_t lease, uintptr_t address)
 {
     grate_go_call *call = (grate_go_call *)address;
 
-    return grate_engine_complete((grate_engine *)engine, lease, &call->response, &call->error);
+    grate_engine_complete((grate_engine *)engine, lease, &call->response, &call->error);
 }
 
-static inline int32_t grate_go_cancel(uintptr_t engine, uint64_t lease, uintptr_t address)
+static inline void grate_go_cancel(uintptr_t engine, uint64_t lease, uintptr_t address)
 {
     grate_go_call *call = (grate_go_call *)address;
 
-    return grate_engine_cancel((grate_engine *)engine, lease, &call->error);
+    grate_engine_cancel((grate_engine *)engine, lease, &call->error);
 }
 
-static inline int32_t grate_go_observe(uintptr_t engine, uintptr_t address)
+static inline void grate_go_observe(uintptr_t engine, uintptr_t address)
 {
     grate_go_call *call = (grate_go_call *)address;
 
-    return grate_engine_observe((grate_engine *)engine, call->name, &call->response, &call->error);
+    grate_engine_observe((grate_engine *)engine, call->name, &call->response, &call->error);
 }
 
 #endif

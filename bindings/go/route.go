@@ -176,15 +176,14 @@ func (e *Engine) route(capability string, request *Request, acquire bool, d *Dec
 	var lease uint64
 	err := ErrClosed
 	if e.enter() {
-		err = nil
-		var status C.int32_t
 		if acquire {
-			status = C.grate_go_acquire(e.address(), c.address())
+			C.grate_go_acquire(e.address(), c.address())
 		} else {
-			status = C.grate_go_select(e.address(), c.address())
+			C.grate_go_select(e.address(), c.address())
 		}
-		switch status {
+		switch c.m.error.code {
 		case C.GRATE_OK:
+			err = nil
 			e.read(c, d)
 			lease = uint64(c.m.decision.lease)
 		case C.GRATE_ERR_NO_PROVIDER_AVAILABLE:
@@ -192,7 +191,7 @@ func (e *Engine) route(capability string, request *Request, acquire bool, d *Dec
 			e.read(c, &none.Decision)
 			err = none
 		default:
-			err = c.failure(status)
+			err = c.failure(c.m.error.code)
 		}
 		e.leave()
 	}

@@ -69,7 +69,8 @@ func (e *Engine) complete(lease uint64, response *Response) error {
 	c.setResponse(response)
 	err := ErrClosed
 	if e.enter() {
-		err = c.failure(C.grate_go_complete(e.address(), C.uint64_t(lease), c.address()))
+		C.grate_go_complete(e.address(), C.uint64_t(lease), c.address())
+		err = c.failure(c.m.error.code)
 		e.leave()
 	}
 	c.release()
@@ -83,7 +84,8 @@ func (e *Engine) Cancel(lease uint64) error {
 		return err
 	}
 	defer e.end(c)
-	return c.failure(C.grate_go_cancel(e.address(), C.uint64_t(lease), c.address()))
+	C.grate_go_cancel(e.address(), C.uint64_t(lease), c.address())
+	return c.failure(c.m.error.code)
 }
 
 // Observe reports usage and outcome of a request that was sent without a lease. Concurrency, which only leases hold, is
@@ -96,5 +98,6 @@ func (e *Engine) Observe(provider string, response Response) error {
 	defer e.end(c)
 	c.named(provider)
 	c.setResponse(&response)
-	return c.failure(C.grate_go_observe(e.address(), c.address()))
+	C.grate_go_observe(e.address(), c.address())
+	return c.failure(c.m.error.code)
 }
