@@ -1,0 +1,194 @@
+package grate
+
+// #include "native.h"
+import "C"
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+)
+
+// Engine holds providers, capabilities, quotas, health and leases. Make it with [New] or [NewJSON]; a process should have
+// one per set of keys. All methods may be called from any goroutine at any time, Close too; after Close all return
+// [ErrClosed].
+type Engine struct {
+	pointer *C.grate_engine
+	users   atomic.Int64 // calls under way, and the two bits below
+	names   sync.Map     // *C.char to string: the library's names stay where they are as long as the engine
+}
+
+// In Engine.users. The engine is freed by whoever turns a closed one without users into a freed one.
+const (
+	closed int64 = 1 << 62
+	freed  int64 = 1<<61 | closed
+)
+
+// Option changes how an engine is made.
+type Option func(*options)
+
+type options struct {
+	clock *MockClock
+}
+
+// WithClock makes the engine live by a mock clock instead of the system's.
+func WithClock(clock *MockClock) Option {
+	return func(o *options) { o.clock = clock }
+}
+
+// New makes an engine and applies the configuration; that may be empty, and come later with [Engine.Configure].
+// Errors are those of Configure.
+func New(config Config, opts ...Option) (*Engine, error) {
+	document, err := config.document()
+	if err != nil {
+		return nil, err
+	}
+	return NewJSON(document, opts...)
+}
+
+// NewJSON makes an engine and applies a configuration in JSON. Errors are those of [Engine.ConfigureJSON].
+func NewJSON(document []byte, opts ...Option) (*Engine, error) {
+	if err := checkVersion(LibraryVersion()); err != nil {
+		return nil, err
+	}
+	var o options
+	for _, opt := range opts {
+		opt(&o)
+	}
+	var config C.grate_engine_config
+	C.grate_engine_config_init(&config, C.sizeof_grate_engine_config)
+	if o.clock != nil {
+		config.clock = o.clock.pointer
+	}
+	c := newCall()
+	defer c.release()
+	var pointer *C.grate_engine
+	status := C.grate_engine_new(&config, &pointer, &c.m.error)
+	runtime.KeepAlive(o.clock)
+	if err := c.failure(status); err != nil {
+		return nil, err
+	}
+	e := &Engine{pointer: pointer}
+	runtime.SetFinalizer(e, (*Engine).Close)
+	if err := e.ConfigureJSON(document); err != nil {
+		e.Close()
+		return nil, err
+	}
+	return e, nil
+}
+
+// Close frees the engine once the calls that are under way have returned. Leases need not be settled before; they cannot be
+// afterwards. An engine that is not closed is freed by the garbage collector. The error is always nil.
+func (e *Engine) Close() error {
+	for {
+		users := e.users.Load()
+		if users&closed != 0 {
+			return nil
+		}
+		if e.users.CompareAndSwap(users, users|closed) {
+			break
+		}
+	}
+	e.free()
+	return nil
+}
+
+// enter begins a call: until leave, the engine is not freed. False says that it is closed, and needs no leave.
+func (e *Engine) enter() bool {
+	return e.users.Add(1)&closed == 0 || e.refuse()
+}
+
+//go:noinline
+func (e *Engine) refuse() bool { // apart, so that enter is inlined
+	e.leave()
+	return false
+}
+
+func (e *Engine) leave() {
+	if e.users.Add(-1) == closed {
+		e.free()
+	}
+}
+
+// free frees the engine if it is closed, not in use and not freed yet.
+func (e *Engine) free() {
+	if e.users.CompareAndSwap(closed, freed) {
+		C.grate_engine_free(e.pointer)
+	}
+}
+
+// name is a name of the library as a string, made once.
+func (e *Engine) name(text *C.char) string {
+	if known, ok := e.names.Load(text); ok {
+		return known.(string)
+	}
+	if text == nil {
+		return ""
+	}
+	name := C.GoString(text)
+	e.names.Store(text, name)
+	return name
+}
+
+// address is the engine as C functions of the hot path take it.
+func (e *Engine) address() C.uintptr_t {
+	return C.uintptr_t(uintptr(unsafe.Pointer(e.pointer)))
+}
+
+// begin is enter for calls that need not be fast; it comes with the memory for one. The caller defers end.
+func (e *Engine) begin() (*call, error) {
+	if !e.enter() {
+		return nil, ErrClosed
+	}
+	return newCall(), nil
+}
+
+func (e *Engine) end(c *call) {
+	c.release()
+	e.leave()
+}
+
+// Configure applies a configuration, whole or not at all, at any time. It registers or changes what it names and leaves the
+// rest, or, with Replace, removes what it does not name. Usage, health and leases are kept.
+//
+// Errors: ErrInvalidConfig, ErrInvalidName, ErrInvalidJSON, ErrUnknownProvider, ErrCapacity.
+func (e *Engine) Configure(config Config) error {
+	document, err := config.document()
+	if err != nil {
+		return err
+	}
+	return e.ConfigureJSON(document)
+}
+
+// ConfigureJSON is Configure with a document in the format that the README of libgrate describes, UTF-8.
+func (e *Engine) ConfigureJSON(document []byte) error {
+	c, err := e.begin()
+	if err != nil {
+		return err
+	}
+	defer e.end(c)
+	text := (*C.char)(unsafe.Pointer(unsafe.SliceData(document)))
+	return c.failure(C.grate_engine_configure_json(e.pointer, text, C.uint64_t(len(document)), &c.m.error))
+}
+
+// RemoveProvider removes a provider, also from every capability. Its leases can still be settled.
+// Errors: ErrUnknownProvider, ErrInvalidName.
+func (e *Engine) RemoveProvider(name string) error {
+	c, err := e.begin()
+	if err != nil {
+		return err
+	}
+	defer e.end(c)
+	return c.failure(C.grate_engine_remove_provider(e.pointer, c.named(name), &c.m.error))
+}
+
+// RemoveCapability removes a capability; its providers and leases stay. Errors: ErrUnknownCapability, ErrInvalidName.
+func (e *Engine) RemoveCapability(name string) error {
+	c, err := e.begin()
+	if err != nil {
+		return err
+	}
+	defer e.end(c)
+	return c.failure(C.grate_engine_remove_capability(e.pointer, c.named(name), &c.m.error))
+}

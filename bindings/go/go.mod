@@ -1,0 +1,3 @@
+module github.com/libgrate/libgrate/bindings/go
+
+go 1.22

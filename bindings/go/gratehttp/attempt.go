@@ -1,0 +1,163 @@
+package gratehttp
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	grate "github.com/libgrate/libgrate/bindings/go"
+)
+
+// attempt is one request to one provider, and what is to be told of it.
+type attempt struct {
+	provider string
+	complete func(grate.Response) error
+	cancel   func() error
+	again    bool        // the provider refused, or was never reached: another may be asked
+	dialing  atomic.Bool // set by the transport that sends the request, on goroutines of its own
+
+	mu      sync.Mutex // guards what the caller may touch in several goroutines: the response
+	report  grate.Response
+	settled bool
+}
+
+type attemptKey struct{}
+
+// newAttempt is one that was not sent yet.
+func newAttempt(provider string, complete func(grate.Response) error, cancel func() error) *attempt {
+	return &attempt{provider: provider, complete: complete, cancel: cancel, report: unused(grate.OutcomeCancelled)}
+}
+
+// unused is the report of a request that was not sent: there is nothing that the provider could count.
+func unused(outcome grate.Outcome) grate.Response {
+	return grate.Response{
+		Outcome:      outcome,
+		Requests:     grate.Zero,
+		Tokens:       grate.Zero,
+		InputTokens:  grate.Zero,
+		OutputTokens: grate.Zero,
+		Bytes:        grate.Zero,
+		CostMicroUSD: grate.Zero,
+	}
+}
+
+// context lets Amend find the attempt, and watches whether there is a connection. A transport asks again for one if it
+// could not send the request on the last.
+func (a *attempt) context(ctx context.Context) context.Context {
+	ctx = context.WithValue(ctx, attemptKey{}, a)
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn: func(string) { a.dialing.Store(true) },
+		GotConn: func(httptrace.GotConnInfo) { a.dialing.Store(false) },
+	})
+}
+
+// fail notes an error of the request, or of reading the response.
+func (a *attempt) fail(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var timeout net.Error
+	var operation *net.OpError
+	outcome := grate.OutcomeServerError
+	if errors.Is(err, context.Canceled) {
+		outcome = grate.OutcomeCancelled
+	} else if errors.As(err, &timeout) && timeout.Timeout() {
+		outcome = grate.OutcomeTimeout
+	}
+	if a.dialing.Load() || errors.As(err, &operation) && operation.Op == "dial" {
+		a.report = unused(outcome) // the provider's health suffers nevertheless
+		a.again = true
+		return
+	}
+	a.report.Outcome = outcome
+}
+
+// answered notes the header of a response. A refusal is settled at once, all else with the body.
+func (a *attempt) answered(response *http.Response) {
+	a.report.Outcome, a.report.HTTPStatus, a.report.Header = 0, response.StatusCode, response.Header
+	switch response.StatusCode {
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable, statusOverloaded:
+		a.again = true
+		a.settle()
+	case http.StatusSwitchingProtocols:
+		a.settle() // the body is a connection from now on
+	default:
+		b := &body{ReadCloser: response.Body, attempt: a}
+		runtime.SetFinalizer(b, func(b *body) { go b.Close() })
+		response.Body = b
+	}
+}
+
+const statusOverloaded = 529
+
+// settle tells the engine, once. What was given up unsent is given back.
+func (a *attempt) settle() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.settled {
+		return
+	}
+	a.settled = true
+	if a.unsent() {
+		a.cancel()
+		return
+	}
+	// If the report is invalid, by what Amend set or a status below 100, its usage still counts. Other errors, that the
+	// lease has expired or the engine was closed, leave nothing to settle.
+	if err := a.complete(a.report); errors.Is(err, grate.ErrInvalidArgument) {
+		a.complete(grate.Response{Outcome: grate.OutcomeCancelled})
+	}
+}
+
+// unsent: given up by the caller, or failed here, before it was sent.
+func (a *attempt) unsent() bool {
+	return a.report.Outcome == grate.OutcomeCancelled && a.report.Requests == grate.Zero
+}
+
+// body settles the attempt when it is closed.
+type body struct {
+	io.ReadCloser
+	attempt *attempt
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		b.attempt.fail(err)
+	}
+	return n, err
+}
+
+func (b *body) Close() error {
+	runtime.SetFinalizer(b, nil)
+	err := b.ReadCloser.Close()
+	b.attempt.settle()
+	return err
+}
+
+// Amend changes what the engine will be told of a response when its body is closed: the tokens that the answer says it used,
+// or another outcome than the status has. It reports whether it did: not if response did not come from a Transport, or
+// is settled already.
+//
+//	gratehttp.Amend(response, func(r *grate.Response) { r.Tokens = answer.Usage.TotalTokens })
+func Amend(response *http.Response, change func(*grate.Response)) bool {
+	if response == nil || response.Request == nil {
+		return false
+	}
+	a, ok := response.Request.Context().Value(attemptKey{}).(*attempt)
+	if !ok {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.settled {
+		return false
+	}
+	change(&a.report)
+	return true
+}

@@ -1,0 +1,454 @@
+package gratehttp_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	grate "github.com/libgrate/libgrate/bindings/go"
+	"github.com/libgrate/libgrate/bindings/go/gratehttp"
+)
+
+const limit = 100 // of requests, tokens and slots of each provider in these tests
+
+func newEngine(t *testing.T, config grate.Config) *grate.Engine {
+	t.Helper()
+	engine, err := grate.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { engine.Close() })
+	return engine
+}
+
+// newTransport serves "api" by these URLs, the first with the highest priority; they are called a, b and so on.
+func newTransport(t *testing.T, urls ...string) *gratehttp.Transport {
+	t.Helper()
+	transport := &gratehttp.Transport{
+		Upstreams: map[string]*url.URL{},
+		Estimate:  func(*http.Request) grate.Request { return grate.Request{Tokens: 10} },
+	}
+	api := grate.Capability{Name: "api"}
+	var config grate.Config
+	for i, text := range urls {
+		name := string(rune('a' + i))
+		transport.Upstreams[name] = base(t, text)
+		config.Providers = append(config.Providers, grate.Provider{Name: name, Priority: uint32(10 - i), Quotas: []grate.Quota{
+			{Dimension: grate.DimensionRequests, Limit: limit, Window: time.Hour},
+			{Dimension: grate.DimensionTokens, Limit: limit, Window: time.Hour},
+			{Dimension: grate.DimensionConcurrency, Limit: limit},
+		}})
+		api.Providers = append(api.Providers, grate.CapabilityProvider{Provider: name})
+	}
+	config.Capabilities = []grate.Capability{api}
+	transport.Engine = newEngine(t, config)
+	t.Cleanup(func() { equal(t, "in flight at the end", 0, metrics(t, transport.Engine).LeasesInFlight) })
+	return transport
+}
+
+// serve is a server whose answers name it and the request.
+func serve(t *testing.T, handler http.HandlerFunc) string {
+	t.Helper()
+	server := httptest.NewServer(handler)
+	t.Cleanup(func() {
+		server.CloseClientConnections()
+		server.Close()
+	})
+	return server.URL
+}
+
+func echo(status int) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		w.WriteHeader(status)
+		fmt.Fprintf(w, "%d %s %s %s %s", status, r.Method, r.URL, r.Header.Get("Authorization"), body)
+	}
+}
+
+// closedPort is the URL of a port at which nobody listens.
+func closedPort(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return "http://" + listener.Addr().String()
+}
+
+func metrics(t *testing.T, engine *grate.Engine) grate.Metrics {
+	t.Helper()
+	m, err := engine.Metrics()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func provider(t *testing.T, engine *grate.Engine, name string) grate.ProviderState {
+	t.Helper()
+	state, err := engine.ProviderState(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return state
+}
+
+// used is what is counted against a provider: requests, tokens and slots.
+func used(t *testing.T, engine *grate.Engine, name string) string {
+	t.Helper()
+	byDimension := map[grate.Dimension]uint64{}
+	for _, q := range provider(t, engine, name).Quotas {
+		byDimension[q.Dimension] = q.Used
+	}
+	return fmt.Sprint(byDimension[grate.DimensionRequests], byDimension[grate.DimensionTokens], byDimension[grate.DimensionConcurrency])
+}
+
+func equal[T comparable](t *testing.T, what string, want, got T) {
+	t.Helper()
+	if want != got {
+		t.Errorf("%s: want %v, got %v", what, want, got)
+	}
+}
+
+func get(t *testing.T, transport *gratehttp.Transport, path string) string {
+	t.Helper()
+	client := &http.Client{Transport: transport}
+	return read(t)(client.Get("http://api" + path))
+}
+
+func read(t *testing.T) func(*http.Response, error) string {
+	return func(response *http.Response, err error) string {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		return string(body)
+	}
+}
+
+func TestRoute(t *testing.T) {
+	transport := newTransport(t, serve(t, echo(200))+"/base/")
+	equal(t, "answer", "200 GET /base/v1/answer?q=1  ", get(t, transport, "/v1/answer?q=1"))
+	equal(t, "used", "1 10 0", used(t, transport.Engine, "a"))
+
+	transport.Capability = func(r *http.Request) string { return r.Header.Get("X-Capability") }
+	transport.Prepare = func(r *http.Request, provider string) error {
+		r.Header.Set("Authorization", "key of "+provider)
+		return nil
+	}
+	request := httptest.NewRequest("GET", "http://elsewhere/x", nil)
+	request.Header.Set("X-Capability", "api")
+	equal(t, "answer", "200 GET /base/x key of a ", read(t)(transport.RoundTrip(request)))
+	equal(t, "the request is as it was", "", request.Header.Get("Authorization"))
+}
+
+func TestASlotIsHeldUntilTheBodyIsClosed(t *testing.T) {
+	transport := newTransport(t, serve(t, echo(200)))
+	response, err := (&http.Client{Transport: transport, Timeout: time.Minute}).Get("http://api/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "used", "1 10 1", used(t, transport.Engine, "a"))
+	equal(t, "amended", true, gratehttp.Amend(response, func(r *grate.Response) { r.Tokens = 7 }))
+	response.Body.Close()
+	response.Body.Close()
+	equal(t, "used", "1 7 0", used(t, transport.Engine, "a"))
+	equal(t, "amended too late", false, gratehttp.Amend(response, func(*grate.Response) { t.Error("called") }))
+	if latency := provider(t, transport.Engine, "a").Latency; latency <= 0 || latency > time.Minute {
+		t.Errorf("latency %v", latency)
+	}
+}
+
+func TestAmend(t *testing.T) {
+	transport := newTransport(t, serve(t, echo(200)))
+	client := &http.Client{Transport: transport}
+	for _, outcome := range []grate.Outcome{99, grate.OutcomeQuotaExhausted} { // invalid, and yet no lease stays behind
+		response, err := client.Get("http://api/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		gratehttp.Amend(response, func(r *grate.Response) { r.Outcome = outcome })
+		response.Body.Close()
+	}
+	equal(t, "completions", 2, metrics(t, transport.Engine).Completions)
+	equal(t, "refused", 1, metrics(t, transport.Engine).RateLimitedResponses)
+	equal(t, "a response of nobody", false, gratehttp.Amend(&http.Response{}, nil))
+	equal(t, "no response", false, gratehttp.Amend(nil, nil))
+}
+
+func TestRefusedRequestsGoElsewhere(t *testing.T) {
+	for _, status := range []int{429, 503, 529} {
+		transport := newTransport(t, serve(t, echo(status)), serve(t, echo(200)))
+		client := &http.Client{Transport: transport}
+		answer := read(t)(client.Post("http://api/p", "text/plain", strings.NewReader("body")))
+		equal(t, "answer", "200 POST /p  body", answer)
+		equal(t, "failures", 1, provider(t, transport.Engine, "a").ConsecutiveFailures)
+		equal(t, "used", "1 10 0", used(t, transport.Engine, "b"))
+	}
+}
+
+// The time that an upstream takes is no time that was waited for a provider.
+func TestRefusedLate(t *testing.T) {
+	transport := newTransport(t, serve(t, func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(30 * time.Millisecond)
+		echo(503)(w, r)
+	}), serve(t, echo(200)))
+	transport.MaxWait = 10 * time.Millisecond
+	equal(t, "answer", "200 GET /  ", get(t, transport, "/"))
+}
+
+func TestRefusedRequestsThatCannotBeSentAgain(t *testing.T) {
+	transport := newTransport(t, serve(t, echo(503)), serve(t, echo(200)))
+	client := &http.Client{Transport: transport}
+	once := io.MultiReader(strings.NewReader("body")) // http.NewRequest does not know how to read this again
+	equal(t, "answer", "503 POST /p  body", read(t)(client.Post("http://api/p", "text/plain", once)))
+	equal(t, "attempts", 1, metrics(t, transport.Engine).Acquires)
+}
+
+func TestRefusedByEveryone(t *testing.T) {
+	transport := newTransport(t, serve(t, echo(503)), serve(t, echo(429)))
+	transport.MaxWait = time.Minute // of no use: nobody is left
+	equal(t, "answer", "429 GET /  ", get(t, transport, "/"))
+	equal(t, "completions", 2, metrics(t, transport.Engine).Completions)
+}
+
+func TestOtherFailuresAreTheCallers(t *testing.T) {
+	transport := newTransport(t, serve(t, echo(500)), serve(t, echo(200)))
+	equal(t, "answer", "500 GET /  ", get(t, transport, "/"))
+	equal(t, "failures", 1, provider(t, transport.Engine, "a").ConsecutiveFailures)
+}
+
+func TestConnectionRefused(t *testing.T) {
+	transport := newTransport(t, closedPort(t), serve(t, echo(200)))
+	client := &http.Client{Transport: transport}
+	equal(t, "answer", "200 POST /  body", read(t)(client.Post("http://api/", "text/plain", strings.NewReader("body"))))
+	equal(t, "failures", 1, provider(t, transport.Engine, "a").ConsecutiveFailures)
+	equal(t, "nothing was sent", "0 0 0", used(t, transport.Engine, "a"))
+
+	transport = newTransport(t, closedPort(t))
+	if _, err := (&http.Client{Transport: transport}).Get("http://api/"); err == nil || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("error %v", err)
+	}
+	equal(t, "nothing was sent", "0 0 0", used(t, transport.Engine, "a"))
+}
+
+func TestTimeout(t *testing.T) {
+	hang := make(chan struct{})
+	defer close(hang)
+	transport := newTransport(t, serve(t, func(http.ResponseWriter, *http.Request) { <-hang }), serve(t, echo(200)))
+	client := &http.Client{Transport: transport, Timeout: 50 * time.Millisecond}
+	_, err := client.Get("http://api/")
+	var timeout net.Error
+	if !errors.As(err, &timeout) || !timeout.Timeout() {
+		t.Errorf("error %v", err)
+	}
+	equal(t, "failures", 1, provider(t, transport.Engine, "a").ConsecutiveFailures)
+	equal(t, "it was sent", "1 10 0", used(t, transport.Engine, "a"))
+	equal(t, "attempts", 1, metrics(t, transport.Engine).Acquires)
+}
+
+func TestCancelledByTheCaller(t *testing.T) {
+	hang, arrived := make(chan struct{}), make(chan struct{})
+	defer close(hang)
+	transport := newTransport(t, serve(t, func(http.ResponseWriter, *http.Request) { close(arrived); <-hang }))
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { <-arrived; cancel() }()
+	request, _ := http.NewRequestWithContext(ctx, "GET", "http://api/", nil)
+	if _, err := (&http.Client{Transport: transport}).Do(request); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	equal(t, "failures", 0, provider(t, transport.Engine, "a").ConsecutiveFailures)
+	equal(t, "it was sent", "1 10 0", used(t, transport.Engine, "a"))
+	equal(t, "completions", 1, metrics(t, transport.Engine).Completions)
+}
+
+func TestCancelledBeforeItWasSent(t *testing.T) {
+	transport := newTransport(t, "http://127.0.0.1:1", "http://127.0.0.1:2")
+	ctx, cancel := context.WithCancel(context.Background())
+	transport.Base = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		cancel()
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}}
+	request, _ := http.NewRequestWithContext(ctx, "GET", "http://api/", nil)
+	if _, err := (&http.Client{Transport: transport}).Do(request); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	equal(t, "given back", 1, metrics(t, transport.Engine).Cancellations)
+	equal(t, "attempts", 1, metrics(t, transport.Engine).Acquires)
+}
+
+func TestABodyThatBreaks(t *testing.T) {
+	transport := newTransport(t, serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "100")
+		w.Write([]byte("half"))
+	}))
+	response, err := (&http.Client{Transport: transport}).Get("http://api/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadAll(response.Body); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("error %v", err)
+	}
+	response.Body.Close()
+	equal(t, "failures", 1, provider(t, transport.Engine, "a").ConsecutiveFailures)
+}
+
+func TestABodyThatIsAbandoned(t *testing.T) {
+	transport := newTransport(t, serve(t, echo(200)))
+	func() {
+		if _, err := (&http.Client{Transport: transport}).Get("http://api/"); err != nil {
+			t.Fatal(err)
+		}
+	}()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		runtime.GC()
+		if metrics(t, transport.Engine).LeasesInFlight == 0 {
+			return
+		}
+	}
+	t.Error("its lease is still in flight")
+}
+
+func TestRedirects(t *testing.T) {
+	elsewhere := serve(t, echo(201))
+	transport := newTransport(t, serve(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/base/relative":
+			http.Redirect(w, r, "there", http.StatusFound)
+		case "/base/away":
+			http.Redirect(w, r, elsewhere+"/away", http.StatusTemporaryRedirect)
+		default:
+			echo(200)(w, r)
+		}
+	})+"/base", serve(t, echo(500)))
+	prepared := 0
+	transport.Prepare = func(r *http.Request, provider string) error {
+		prepared++
+		r.Header.Set("Authorization", "key")
+		return nil
+	}
+	equal(t, "answer", "200 GET /base/there key ", get(t, transport, "/relative"))
+	equal(t, "prepared", 2, prepared)
+	state := provider(t, transport.Engine, "a")
+	equal(t, "leases and observations", "1 1", fmt.Sprint(state.Completions, state.Observations))
+
+	client := &http.Client{Transport: transport}
+	answer := read(t)(client.Post("http://api/away", "text/plain", strings.NewReader("body")))
+	equal(t, "answer without the key", "201 POST /away  body", answer)
+	equal(t, "observations", 1, metrics(t, transport.Engine).Observations)
+}
+
+func TestPrepareThatFails(t *testing.T) {
+	transport := newTransport(t, closedPort(t))
+	failure := errors.New("no key")
+	transport.Prepare = func(*http.Request, string) error { return failure }
+	closed := &closer{Reader: strings.NewReader("body")}
+	request := httptest.NewRequest("POST", "http://api/", closed)
+	if _, err := transport.RoundTrip(request); err != failure {
+		t.Errorf("error %v", err)
+	}
+	equal(t, "body closed", true, closed.closed)
+
+	transport.Prepare = func(*http.Request, string) error { panic(failure) }
+	func() {
+		defer func() { equal(t, "panic", any(failure), recover()) }()
+		transport.RoundTrip(httptest.NewRequest("GET", "http://api/", nil))
+	}()
+	equal(t, "given back", 2, metrics(t, transport.Engine).Cancellations)
+}
+
+type closer struct {
+	io.Reader
+	closed bool
+}
+
+func (c *closer) Close() error {
+	c.closed = true
+	return nil
+}
+
+func TestAProviderWithoutAnUpstream(t *testing.T) {
+	transport := newTransport(t, closedPort(t))
+	delete(transport.Upstreams, "a")
+	if _, err := (&http.Client{Transport: transport}).Get("http://api/"); err == nil || !strings.Contains(err.Error(), `"a"`) {
+		t.Errorf("error %v", err)
+	}
+	equal(t, "given back", 1, metrics(t, transport.Engine).Cancellations)
+}
+
+func TestNoneAvailable(t *testing.T) {
+	transport := newTransport(t, serve(t, echo(200)))
+	transport.Estimate = func(*http.Request) grate.Request { return grate.Request{Tokens: limit + 1} }
+	for _, wait := range []time.Duration{0, time.Hour, -1} {
+		transport.MaxWait = wait
+		closed := &closer{Reader: strings.NewReader("body")}
+		_, err := transport.RoundTrip(httptest.NewRequest("POST", "http://api/", closed))
+		if !errors.Is(err, grate.ErrNoAvailableProviders) {
+			t.Errorf("error %v", err)
+		}
+		equal(t, "body closed", true, closed.closed)
+	}
+	if _, err := (&http.Client{Transport: transport}).Get("http://nobody/"); !errors.Is(err, grate.ErrUnknownCapability) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestMaxWait(t *testing.T) {
+	transport := newTransport(t, serve(t, echo(200)))
+	config := grate.Config{Providers: []grate.Provider{{Name: "a", Quotas: []grate.Quota{
+		{Dimension: grate.DimensionRequests, Limit: 1, Window: 100 * time.Millisecond}}}}}
+	if err := transport.Engine.Configure(config); err != nil {
+		t.Fatal(err)
+	}
+	transport.MaxWait = 10 * time.Second
+	for range 3 {
+		equal(t, "answer", "200 GET /  ", get(t, transport, "/"))
+	}
+	equal(t, "completions", 3, metrics(t, transport.Engine).Completions)
+}
+
+func TestProtocolSwitch(t *testing.T) {
+	transport := newTransport(t, serve(t, func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+		io.CopyN(conn, conn, 4)
+	}))
+	request := httptest.NewRequest("GET", "http://api/", nil)
+	request.Header.Set("Connection", "Upgrade")
+	request.Header.Set("Upgrade", "echo")
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	conn, ok := response.Body.(io.ReadWriter)
+	if !ok {
+		t.Fatalf("the connection cannot be written to: %T", response.Body)
+	}
+	io.WriteString(conn, "ping")
+	answer, err := io.ReadAll(conn)
+	equal(t, "answer", "ping", string(answer))
+	equal(t, "error", nil, err)
+	equal(t, "settled", "1 10 0", used(t, transport.Engine, "a"))
+}

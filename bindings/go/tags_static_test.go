@@ -1,0 +1,5 @@
+//go:build grate_static
+
+package grate_test
+
+const buildTags = "grate_static"
