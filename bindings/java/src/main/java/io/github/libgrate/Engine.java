@@ -109,8 +109,7 @@ public final class Engine implements AutoCloseable {
      * counted.
      *
      * @param config the provider
-     * @throws InvalidArgumentException if a value is out of its range
-     * @throws InvalidConfigException if it contradicts itself or the configuration in force
+     * @throws InvalidConfigException if a value is out of its range, or it contradicts the configuration in force
      * @throws CapacityExceededException if there are too many providers or quotas
      * @throws GrateException for an invalid name or a bug
      */
@@ -129,8 +128,7 @@ public final class Engine implements AutoCloseable {
      *
      * @param config the capability
      * @throws UnknownProviderException if it lists a provider that is not registered
-     * @throws InvalidArgumentException if a priority is out of its range
-     * @throws InvalidConfigException if it lists a provider twice
+     * @throws InvalidConfigException if a priority is out of its range, or a provider is listed twice
      * @throws GrateException for an invalid name or a bug
      */
     public void upsertCapability(CapabilityConfig config) throws GrateException {
@@ -284,7 +282,7 @@ public final class Engine implements AutoCloseable {
             return new Decision(scratch.memory, names, rows);
         }
         if (code == LibGrate.ERR_NO_PROVIDER_AVAILABLE) {
-            throw new NoAvailableProvidersException(scratch.message(), new Decision(scratch.memory, names, rows));
+            throw new NoAvailableProvidersException(new Decision(scratch.memory, names, rows));
         }
         throw GrateException.of(code, scratch.message());
     }

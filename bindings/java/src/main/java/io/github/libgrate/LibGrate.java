@@ -38,12 +38,13 @@ final class LibGrate {
             throw new UnsatisfiedLinkError("libgrate for Java needs a 64-bit JVM");
         }
         NativeLibrary library = open();
-        Native.register(LibGrate.class, library);
-        int version = grate_version();
+        // Before the functions are looked up, of which another version may lack some.
+        int version = library.getFunction("grate_version").invokeInt(new Object[0]);
         if (version < HEADER_VERSION || version / 1_000_000 != HEADER_VERSION / 1_000_000) {
-            throw new UnsatisfiedLinkError(library.getFile() + " is libgrate " + text(grate_version_string())
-                    + ", this package needs 0.1.0 or a later 0.x");
+            throw new UnsatisfiedLinkError(library.getFile() + " is libgrate version " + version + ", this package needs "
+                    + HEADER_VERSION + " (0.1.0) or a later 0.x");
         }
+        Native.register(LibGrate.class, library);
     }
 
     private LibGrate() {}
