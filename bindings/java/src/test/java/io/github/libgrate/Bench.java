@@ -7,7 +7,7 @@ import java.util.Arrays;
 /** Prints what the binding costs: an empty call of the library, and a pair of acquire and complete, in nanoseconds. */
 final class Bench {
     private static final int WARM_UP = 15;
-    private static final int BATCHES = 41;
+    private static final int BATCHES = 101;
     private static final int CALLS = 10_000;
 
     /** Takes the results, so that no call is optimised away. */
