@@ -9,6 +9,7 @@ import java.io.ByteArrayInputStream;
 import java.io.ByteArrayOutputStream;
 import java.io.ObjectInputStream;
 import java.io.ObjectOutputStream;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -79,7 +80,7 @@ class ErrorsTest {
     @Test
     void namesOfAnyLength() throws GrateException {
         for (String letter : List.of("x", "\u00e9", "\u20ac", "\ud83d\ude00")) {
-            int bytes = letter.getBytes(java.nio.charset.StandardCharsets.UTF_8).length;
+            int bytes = letter.getBytes(StandardCharsets.UTF_8).length;
             String longest = letter.repeat(128 / bytes);
             engine.upsertProvider(ProviderConfig.builder(longest).build());
             engine.upsertCapability(CapabilityConfig.builder(longest).provider(longest).build());

@@ -9,8 +9,8 @@ import java.util.ArrayList;
 import java.util.List;
 
 /** What tests share. Maven runs them in the folder of the binding. */
-public final class Fixture {
-    public static final Path ROOT = Path.of("..", "..").toAbsolutePath().normalize();
+final class Fixture {
+    static final Path ROOT = Path.of("..", "..").toAbsolutePath().normalize();
     /** Midnight UTC. */
     static final long NEW_YEAR_MS = 1767225600000L;
 

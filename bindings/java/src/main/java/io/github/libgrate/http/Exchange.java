@@ -68,14 +68,16 @@ final class Exchange<T> implements BodyHandler<T> {
             } else if (info == null || bodyEnd.isCompletedExceptionally()) {
                 failed(Outcome.SERVER_ERROR);
             } else {
-                settle(Response.http(info.statusCode()).headers(info.headers().map())); // the caller's handler failed
+                handlerFailed();
             }
             throw error;
         } catch (InterruptedException error) {
             failed(Outcome.CANCELLED);
             throw error;
         } catch (RuntimeException | Error error) {
-            if (settled.compareAndSet(false, true)) {
+            if (info != null) {
+                handlerFailed();
+            } else if (settled.compareAndSet(false, true)) {
                 lease.close(); // nothing was sent, through no fault of the provider
             }
             throw error;
@@ -96,6 +98,11 @@ final class Exchange<T> implements BodyHandler<T> {
             report.headers(info.headers().map());
         }
         settle(report);
+    }
+
+    /** A response came, and the caller's handler of its body threw something. */
+    private void handlerFailed() {
+        settle(Response.http(info.statusCode()).headers(info.headers().map()));
     }
 
     /** A refusal: its body does not matter. */
@@ -128,11 +135,10 @@ final class Exchange<T> implements BodyHandler<T> {
         }
     }
 
-    @SuppressWarnings("unchecked") // a reader of a supertype of T takes a response with a T
     private void served(HttpResponse<T> response, UsageReader<? super T> usage) {
         Response.Builder report = report(response);
         try {
-            ((UsageReader<T>) usage).read(response, report);
+            usage.read(response, report);
         } finally {
             settle(report);
         }

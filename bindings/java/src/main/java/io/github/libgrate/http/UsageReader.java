@@ -3,7 +3,11 @@ package io.github.libgrate.http;
 import io.github.libgrate.Response;
 import java.net.http.HttpResponse;
 
-/** Tells what a request used, from its response: the tokens that the body reports, its bytes or its cost. */
+/**
+ * Tells what a request used, from its response: the tokens that the body reports, its bytes or its cost.
+ *
+ * @param <T> type of the body
+ */
 @FunctionalInterface
 public interface UsageReader<T> {
     /**
@@ -13,8 +17,10 @@ public interface UsageReader<T> {
      * <p>It must not read from a streaming body, which is the caller's of {@link GrateHttpClient#send}. For those, have a {@code
      * BodyHandlers.fromLineSubscriber} find the usage on its way and return it as the body.
      *
+     * <p>If it throws, the lease is settled with what was filled in so far.
+     *
      * @param response the response, with its body
      * @param report what will be reported; status and headers are filled in
      */
-    void read(HttpResponse<T> response, Response.Builder report);
+    void read(HttpResponse<? extends T> response, Response.Builder report);
 }

@@ -29,6 +29,7 @@ import java.net.http.HttpResponse;
 import java.net.http.HttpResponse.BodyHandlers;
 import java.net.http.HttpTimeoutException;
 import java.time.Duration;
+import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutorService;
@@ -310,10 +311,13 @@ class GrateHttpClientTest {
     @Test
     void aBodyHandlerThatThrows() throws Exception {
         GrateHttpClient client = client(good, good).build();
-        assertThrows(IOException.class, () -> client.<String>send("api", ESTIMATE, get("/ok"), info -> {
-            throw new ArithmeticException();
-        }));
-        assertEquals(1, engine.metrics().completions());
+        for (RuntimeException thrown : List.of(new ArithmeticException(), new IllegalArgumentException())) {
+            assertThrows(Exception.class, () -> client.<String>send("api", ESTIMATE, get("/ok"), info -> {
+                throw thrown;
+            }));
+        }
+        assertEquals(2, used("first", Dimension.REQUESTS));
+        assertEquals(2, engine.metrics().completions());
         assertEquals(0, engine.providerState("first").consecutiveFailures());
     }
 
