@@ -1,0 +1,376 @@
+package io.github.libgrate.http;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import com.sun.net.httpserver.HttpExchange;
+import com.sun.net.httpserver.HttpServer;
+import io.github.libgrate.CapabilityConfig;
+import io.github.libgrate.Dimension;
+import io.github.libgrate.Engine;
+import io.github.libgrate.GrateException;
+import io.github.libgrate.HeldBy;
+import io.github.libgrate.NoAvailableProvidersException;
+import io.github.libgrate.ProviderConfig;
+import io.github.libgrate.ProviderState;
+import io.github.libgrate.QuotaConfig;
+import io.github.libgrate.Request;
+import java.io.IOException;
+import java.io.InputStream;
+import java.net.ConnectException;
+import java.net.InetAddress;
+import java.net.InetSocketAddress;
+import java.net.ServerSocket;
+import java.net.URI;
+import java.net.http.HttpClient;
+import java.net.http.HttpRequest;
+import java.net.http.HttpResponse;
+import java.net.http.HttpResponse.BodyHandlers;
+import java.net.http.HttpTimeoutException;
+import java.time.Duration;
+import java.util.List;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+
+/** Every way in which a request can end, over real sockets: each leaves no lease in flight. */
+class GrateHttpClientTest {
+    private static final Request ESTIMATE = Request.tokens(100);
+
+    private final ExecutorService serverThreads = Executors.newCachedThreadPool();
+    private final CountDownLatch release = new CountDownLatch(1);
+    private final AtomicInteger served = new AtomicInteger();
+    private Engine engine;
+    private HttpServer server;
+    private URI good;
+    /** Accepts connections and says nothing. */
+    private ServerSocket silent;
+
+    @BeforeEach
+    void start() throws Exception {
+        engine = new Engine();
+        engine.upsertProvider(provider("first", 10));
+        engine.upsertProvider(provider("second", 1));
+        engine.upsertCapability(
+                CapabilityConfig.builder("api").provider("first").provider("second").build());
+        engine.upsertCapability(CapabilityConfig.builder("one").provider("first").build());
+        silent = new ServerSocket(0, 50, InetAddress.getLoopbackAddress());
+        server = HttpServer.create(new InetSocketAddress(InetAddress.getLoopbackAddress(), 0), 0);
+        server.setExecutor(serverThreads);
+        server.createContext("/ok", exchange -> answer(exchange, 200, "tokens=42"));
+        server.createContext("/limited", exchange -> {
+            exchange.getResponseHeaders().add("Retry-After", "7");
+            answer(exchange, 429, "no");
+        });
+        server.createContext("/error", exchange -> answer(exchange, 500, "no"));
+        server.createContext("/redirect", exchange -> {
+            exchange.getResponseHeaders().add("Location", "/ok");
+            answer(exchange, 302, "");
+        });
+        server.createContext("/broken", exchange -> {
+            exchange.sendResponseHeaders(200, 1000);
+            exchange.getResponseBody().write(1);
+            exchange.getResponseBody().flush();
+            exchange.getHttpContext().getServer().stop(0);
+        });
+        server.createContext("/stream", exchange -> {
+            exchange.sendResponseHeaders(200, 0);
+            exchange.getResponseBody().write("first\n".getBytes());
+            exchange.getResponseBody().flush();
+            try {
+                release.await();
+            } catch (InterruptedException stopped) {
+                Thread.currentThread().interrupt();
+            }
+            exchange.close();
+        });
+        server.start();
+        good = URI.create("http://127.0.0.1:" + server.getAddress().getPort());
+    }
+
+    @AfterEach
+    void stop() throws Exception {
+        release.countDown();
+        server.stop(0);
+        serverThreads.shutdownNow();
+        silent.close();
+        assertEquals(0, engine.metrics().leasesInFlight());
+        engine.close();
+    }
+
+    private static ProviderConfig provider(String name, int priority) {
+        return ProviderConfig.builder(name)
+                .priority(priority)
+                .quota(QuotaConfig.rolling(Dimension.REQUESTS, 100, Duration.ofHours(1)))
+                .quota(QuotaConfig.rolling(Dimension.TOKENS, 10_000, Duration.ofHours(1)))
+                .quota(QuotaConfig.concurrency(10))
+                .build();
+    }
+
+    private void answer(HttpExchange exchange, int status, String body) throws IOException {
+        served.incrementAndGet();
+        exchange.sendResponseHeaders(status, body.isEmpty() ? -1 : body.length());
+        exchange.getResponseBody().write(body.getBytes());
+        exchange.close();
+    }
+
+    private URI unreachable() throws IOException {
+        try (ServerSocket socket = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
+            return URI.create("http://127.0.0.1:" + socket.getLocalPort());
+        }
+    }
+
+    private GrateHttpClient.Builder client(URI first, URI second) {
+        return GrateHttpClient.builder(engine).provider("first", first).provider("second", second);
+    }
+
+    private static RequestFactory get(String path) {
+        return (provider, base) -> HttpRequest.newBuilder(base.resolve(path)).build();
+    }
+
+    private long used(String provider, Dimension dimension) throws GrateException {
+        long used = 0;
+        for (var quota : engine.providerState(provider).quotas()) {
+            used += quota.dimension() == dimension ? quota.used() : 0;
+        }
+        return used;
+    }
+
+    /** Settling may happen on a thread of the HTTP client. */
+    private void settled(long completions) throws Exception {
+        for (int i = 0; i < 500 && engine.metrics().completions() < completions; i++) {
+            Thread.sleep(10);
+        }
+        assertEquals(completions, engine.metrics().completions());
+        assertEquals(0, engine.metrics().leasesInFlight());
+    }
+
+    @Test
+    void usageFromTheBody() throws Exception {
+        HttpResponse<String> response = client(good, good).build().send(
+                "api",
+                ESTIMATE,
+                get("/ok"),
+                BodyHandlers.ofString(),
+                (answer, report) -> report.tokens(Long.parseLong(answer.body().substring("tokens=".length()))));
+        assertEquals(200, response.statusCode());
+        assertEquals(42, used("first", Dimension.TOKENS));
+        assertEquals(1, engine.metrics().completions());
+    }
+
+    @Test
+    void aUsageReaderThatThrows() throws Exception {
+        GrateHttpClient client = client(good, good).build();
+        assertThrows(ArithmeticException.class, () -> client.send(
+                "api", ESTIMATE, get("/ok"), BodyHandlers.ofString(), (answer, report) -> {
+                    throw new ArithmeticException();
+                }));
+        assertEquals(1, engine.metrics().completions());
+        assertEquals(100, used("first", Dimension.TOKENS));
+    }
+
+    @Test
+    void connectionRefused() throws Exception {
+        HttpResponse<String> response =
+                client(unreachable(), good).build().send("api", ESTIMATE, get("/ok"), BodyHandlers.ofString());
+        assertEquals("tokens=42", response.body());
+        assertEquals(1, engine.providerState("first").consecutiveFailures());
+        assertTrue(engine.providerHealth("first") < 1);
+        assertEquals(0, used("first", Dimension.REQUESTS));
+        assertEquals(1, used("second", Dimension.REQUESTS));
+        assertEquals(2, engine.metrics().completions());
+    }
+
+    @Test
+    void nobodyCanBeReached() throws Exception {
+        GrateHttpClient client = client(unreachable(), unreachable()).build();
+        assertThrows(ConnectException.class, () -> client.send("api", ESTIMATE, get("/"), BodyHandlers.ofString()));
+        assertEquals(2, engine.metrics().completions());
+    }
+
+    @Test
+    void aRefusalIsRetriedElsewhere() throws Exception {
+        HttpResponse<String> response = client(good, good).build().send(
+                "api",
+                ESTIMATE,
+                (provider, base) -> HttpRequest.newBuilder(
+                                base.resolve(provider.equals("first") ? "/limited" : "/ok"))
+                        .build(),
+                BodyHandlers.ofString());
+        assertEquals("tokens=42", response.body());
+        ProviderState first = engine.providerState("first");
+        assertEquals(1, first.rateLimitedResponses());
+        assertTrue(first.cooldownRemaining().compareTo(Duration.ofSeconds(5)) > 0, "Retry-After arrived");
+        assertTrue(first.cooldownRemaining().compareTo(Duration.ofSeconds(7)) <= 0);
+    }
+
+    @Test
+    void theLastRefusalIsTheAnswer() throws Exception {
+        HttpResponse<InputStream> response = client(good, good).maxWait(Duration.ZERO).build()
+                .send("api", ESTIMATE, get("/limited"), BodyHandlers.ofInputStream());
+        assertEquals(429, response.statusCode());
+        assertEquals("no", new String(response.body().readAllBytes()));
+        assertEquals(2, served.get());
+        assertEquals(2, engine.metrics().rateLimitedResponses());
+    }
+
+    @Test
+    void noMoreAttemptsThanAllowed() throws Exception {
+        assertEquals(429, client(good, good).maxAttempts(1).build()
+                .send("api", ESTIMATE, get("/limited"), BodyHandlers.discarding()).statusCode());
+        assertEquals(1, served.get());
+        assertThrows(IllegalArgumentException.class, () -> GrateHttpClient.builder(engine).maxAttempts(0));
+    }
+
+    @Test
+    void otherFailuresAreTheCallers() throws Exception {
+        assertEquals(500, client(good, good).build()
+                .send("api", ESTIMATE, get("/error"), BodyHandlers.ofString()).statusCode());
+        assertEquals(1, served.get());
+        assertEquals(1, engine.providerState("first").consecutiveFailures());
+    }
+
+    @Test
+    void nothingAvailable() throws Exception {
+        engine.upsertProvider(ProviderConfig.builder("first").quota(QuotaConfig.concurrency(0)).build());
+        NoAvailableProvidersException none = assertThrows(NoAvailableProvidersException.class,
+                () -> client(good, good).build().send("one", ESTIMATE, get("/ok"), BodyHandlers.ofString()));
+        assertEquals(HeldBy.CONCURRENCY, none.reason());
+        assertEquals(0, served.get());
+    }
+
+    @Test
+    void waitingForTheNext() throws Exception {
+        engine.upsertProvider(ProviderConfig.builder("first")
+                .quota(QuotaConfig.tokenBucket(Dimension.REQUESTS, 5, Duration.ofSeconds(1), 1))
+                .build());
+        GrateHttpClient client = client(good, good).build();
+        for (int i = 0; i < 3; i++) {
+            assertEquals(200, client.send("one", ESTIMATE, get("/ok"), BodyHandlers.ofString()).statusCode());
+        }
+        assertTrue(engine.metrics().noneAvailable() > 0);
+    }
+
+    @Test
+    void timeout() throws Exception {
+        URI quiet = URI.create("http://127.0.0.1:" + silent.getLocalPort());
+        assertThrows(HttpTimeoutException.class, () -> client(quiet, good).build().send(
+                "api",
+                ESTIMATE,
+                (provider, base) -> HttpRequest.newBuilder(base).timeout(Duration.ofMillis(200)).build(),
+                BodyHandlers.ofString()));
+        assertEquals(1, engine.providerState("first").consecutiveFailures());
+        assertEquals(1, used("first", Dimension.REQUESTS));
+    }
+
+    @Test
+    void interrupted() throws Exception {
+        URI quiet = URI.create("http://127.0.0.1:" + silent.getLocalPort());
+        CompletableFuture<Throwable> end = new CompletableFuture<>();
+        Thread thread = new Thread(() -> end.complete(assertThrows(Exception.class,
+                () -> client(quiet, good).build().send("api", ESTIMATE, get("/"), BodyHandlers.ofString()))));
+        thread.start();
+        while (engine.metrics().leasesInFlight() == 0) {
+            Thread.sleep(10);
+        }
+        Thread.sleep(100);
+        thread.interrupt();
+        assertEquals(InterruptedException.class, end.get(10, TimeUnit.SECONDS).getClass());
+        assertEquals(0, engine.providerState("first").consecutiveFailures());
+        assertEquals(1, used("first", Dimension.REQUESTS));
+    }
+
+    @Test
+    void theConnectionBreaks() throws Exception {
+        GrateHttpClient client = client(good, good).build();
+        assertThrows(IOException.class, () -> client.send("api", ESTIMATE, get("/broken"), BodyHandlers.ofString()));
+        assertEquals(1, engine.providerState("first").consecutiveFailures());
+        assertEquals(1, used("first", Dimension.REQUESTS));
+    }
+
+    @Test
+    void aRequestThatCannotBeMade() throws Exception {
+        GrateHttpClient client = client(good, good).build();
+        assertThrows(ArithmeticException.class, () -> client.send("api", ESTIMATE, (provider, base) -> {
+            throw new ArithmeticException();
+        }, BodyHandlers.ofString()));
+        GrateHttpClient nowhere = GrateHttpClient.builder(engine).build();
+        assertThrows(IllegalStateException.class,
+                () -> nowhere.send("api", ESTIMATE, get("/"), BodyHandlers.ofString()));
+        assertEquals(2, engine.metrics().cancellations());
+        assertEquals(0, used("first", Dimension.REQUESTS));
+    }
+
+    @Test
+    void aBodyHandlerThatThrows() throws Exception {
+        GrateHttpClient client = client(good, good).build();
+        for (RuntimeException thrown : List.of(new ArithmeticException(), new IllegalArgumentException())) {
+            assertThrows(Exception.class, () -> client.<String>send("api", ESTIMATE, get("/ok"), info -> {
+                throw thrown;
+            }));
+        }
+        assertEquals(2, used("first", Dimension.REQUESTS));
+        assertEquals(2, engine.metrics().completions());
+        assertEquals(0, engine.providerState("first").consecutiveFailures());
+    }
+
+    @Test
+    void redirects() throws Exception {
+        HttpClient following = HttpClient.newBuilder().followRedirects(HttpClient.Redirect.NORMAL).build();
+        assertEquals(200, client(good, good).httpClient(following).build()
+                .send("api", ESTIMATE, get("/redirect"), BodyHandlers.ofString()).statusCode());
+        assertEquals(2, used("first", Dimension.REQUESTS));
+        assertEquals(302, client(good, good).build()
+                .send("api", ESTIMATE, get("/redirect"), BodyHandlers.ofString()).statusCode());
+        assertEquals(3, used("first", Dimension.REQUESTS));
+    }
+
+    @Test
+    void aStreamIsHeldUntilItsEnd() throws Exception {
+        HttpResponse<InputStream> response = client(good, good).build().send(
+                "api", ESTIMATE, get("/stream"), BodyHandlers.ofInputStream(), (answer, report) -> report.tokens(7));
+        assertEquals(1, engine.metrics().leasesInFlight());
+        release.countDown();
+        assertEquals("first\n", new String(response.body().readAllBytes()));
+        settled(1);
+        assertEquals(7, used("first", Dimension.TOKENS));
+    }
+
+    @Test
+    void aStreamThatIsClosedEarly() throws Exception {
+        HttpResponse<InputStream> response =
+                client(good, good).build().send("api", ESTIMATE, get("/stream"), BodyHandlers.ofInputStream());
+        assertEquals(1, engine.metrics().leasesInFlight());
+        response.body().close();
+        settled(1);
+        assertEquals(100, used("first", Dimension.TOKENS));
+    }
+
+    @Test
+    void aStreamThatIsForgotten() throws Exception {
+        client(good, good).bodyTimeout(Duration.ofMillis(100)).build()
+                .send("api", ESTIMATE, get("/stream"), BodyHandlers.ofInputStream());
+        settled(1);
+        assertEquals(0, engine.providerState("first").consecutiveFailures());
+    }
+
+    @Test
+    void anEngineThatIsClosedMeanwhile() throws Exception {
+        Engine other = new Engine();
+        other.upsertProvider(provider("first", 1));
+        other.upsertCapability(CapabilityConfig.builder("api").provider("first").build());
+        HttpResponse<String> response = GrateHttpClient.builder(other).provider("first", good).build().send(
+                "api", ESTIMATE, (provider, base) -> {
+                    other.close();
+                    return HttpRequest.newBuilder(base.resolve("/ok")).build();
+                }, BodyHandlers.ofString());
+        assertEquals("tokens=42", response.body());
+    }
+}
