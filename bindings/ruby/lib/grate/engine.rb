@@ -290,7 +290,9 @@ module Grate
     # The same for the common case.
     # @api private
     def settle_plainly(lease, http_status, tokens)
-      http_status = Amounts.http_status(http_status || 200) unless Integer === http_status && http_status >= 0
+      unless Integer === http_status && http_status >= 0 && http_status < 1000
+        http_status = Amounts.http_status(http_status || 200)
+      end
       tokens = Amounts.units(tokens) unless Integer === tokens && tokens > 0 && tokens <= Amounts::MOST_PLAIN
       idle = @idle
       s = idle.pop || @permits.another
