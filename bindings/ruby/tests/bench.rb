@@ -3,7 +3,7 @@
 # Prints what a call costs: bench, language, nanoseconds of an empty foreign call, nanoseconds of acquire + complete.
 require_relative "../lib/grate"
 
-CALLS = 10_000
+CALLS = 1_000
 SECONDS = 4.0
 
 engine = Grate::Engine.new(File.read(File.expand_path("../../bench.json", __dir__)))

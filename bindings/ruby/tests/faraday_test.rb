@@ -266,6 +266,23 @@ class FaradayTest < Minitest::Test
     assert_in_delta 7.0, two.provider_state("first").cooldown_remaining_ns / 1e9, 0.5
   end
 
+  def test_an_answer_that_cannot_be_parsed
+    url = serve { |socket| answer(socket, 200, "{", "X-RateLimit-Remaining-Requests" => 5) }
+    parser = Class.new(Faraday::Middleware) do
+      def call(env)
+        @app.call(env).on_complete { |done| raise Faraday::ParsingError.new(KeyError.new("x"), done.response) }
+      end
+    end
+    connection = Faraday.new do |f|
+      f.use Grate::FaradayMiddleware, engine: two, capability: "api", providers: { first: url, second: url }
+      f.use parser
+      f.adapter :net_http
+    end
+    assert_raises(Faraday::ParsingError) { connection.get("/") }
+    assert_settled 1
+    assert_equal [5, 0], [two.remaining_quota("first", :requests), two.provider_state("first").consecutive_failures]
+  end
+
   def test_hooks_that_fail
     url = serve { |socket| answer(socket, 200) }
     both = { first: url, second: url }
@@ -293,10 +310,11 @@ class FaradayTest < Minitest::Test
     assert_equal 0, engine.metrics.leases_in_flight
   end
 
-  def test_no_parallel_requests
+  def test_what_it_does_not_take
     app = ->(_) { flunk }
     middleware = Grate::FaradayMiddleware.new(app, engine: two, providers: UPSTREAMS)
     env = Faraday::Env.from(parallel_manager: Object.new)
     assert_raises(Grate::InvalidArgumentError) { middleware.call(env) }
+    assert_raises(Grate::InvalidArgumentError) { connect(two, max_attempts: 0).get("/") }
   end
 end

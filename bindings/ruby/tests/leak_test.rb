@@ -6,6 +6,16 @@ require_relative "helper"
 class LeakTest < Minitest::Test
   include Helper
 
+  # Beside the lease and its copy of the decision, its number may be too large for Ruby to hold without an object.
+  def test_objects_per_call
+    engine = Grate::Engine.new(config(a: []))
+    work = -> { engine.acquire("api", tokens: 1).complete(http_status: 200, tokens: 1) }
+    100.times { work.call }
+    before = GC.stat(:total_allocated_objects)
+    1000.times { work.call }
+    assert_operator GC.stat(:total_allocated_objects) - before, :<=, 3050
+  end
+
   def test_memory
     out, status = ruby(<<~RUBY)
       require "grate"

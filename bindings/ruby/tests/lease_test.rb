@@ -105,8 +105,8 @@ class LeaseTest < Minitest::Test
     {
       Timeout::Error.new => [:timeout, false], Errno::ETIMEDOUT.new => [:timeout, false], caused => [:timeout, true],
       Errno::ECONNREFUSED.new => [:server_error, true], SocketError.new => [:server_error, true],
-      wrapping.new => [:server_error, true], IOError.new => [:server_error, false],
-      ArgumentError.new => [:cancelled, false], Interrupt.new => [:cancelled, false]
+      wrapping.new => [:server_error, true], EOFError.new => [:server_error, false],
+      Errno::ENOENT.new => [:cancelled, false], ArgumentError.new => [:cancelled, false], Interrupt.new => [:cancelled, false]
     }.each do |error, (outcome, unsent)|
       assert_equal [outcome, unsent], [Grate::Failure.outcome(error), Grate::Failure.unsent?(error)], error.inspect
     end

@@ -162,7 +162,7 @@ class ThreadsTest < Minitest::Test
       GC.stress = true
       engine = Grate::Engine.new({ providers: [{ name: "a" }],
                                    capabilities: [{ name: "api", providers: [{ provider: "a" }] }] })
-      engine.acquire("api", exclude: "b", explain: true).complete(headers: { "a" => "b" })
+      engine.acquire("api", exclude: "b", explain: true).complete(headers: { "a" => "b" * 20_000 })
       engine.close
       GC.stress = false
       print GC.respond_to?(:compact) && GC.compact ? "done" : "done"

@@ -122,7 +122,7 @@ module Grate
     # @return [Array<Candidate>]
     # @raise [Error] if the call was made without `explain: true`
     def candidates
-      (@candidates ||= nil) or raise Error, "this decision was not explained: pass explain: true to select or acquire"
+      @candidates or raise Error, "this decision was not explained: pass explain: true to select or acquire"
     end
 
     # @return [Array<Candidate>] the others that could have been chosen, best first

@@ -349,7 +349,7 @@ module Grate
       value = yield lease
       settlement = {}
       value
-    rescue Exception => e # rubocop:disable Lint/RescueException -- it is raised again
+    rescue Exception => e
       settlement = { outcome: Failure.outcome(e) }
       raise
     ensure

@@ -10,13 +10,14 @@ module Grate
     UNSENT = %w[Errno::ECONNREFUSED Errno::EHOSTUNREACH Errno::ENETUNREACH Errno::EADDRNOTAVAIL SocketError
                 Net::OpenTimeout].freeze
     TIMEOUT = %w[Timeout::Error Timeout::ExitException Errno::ETIMEDOUT IO::TimeoutError Faraday::TimeoutError].freeze
-    BROKEN = %w[SystemCallError IOError SocketError OpenSSL::SSL::SSLError Net::ProtocolError Net::HTTPBadResponse
-                Net::HTTPHeaderSyntaxError Zlib::Error Faraday::ConnectionFailed Faraday::SSLError].freeze
+    BROKEN = [*UNSENT, *%w[Errno::ECONNRESET Errno::ECONNABORTED Errno::EPIPE Errno::ENOTCONN Errno::ENETDOWN
+                           Errno::EHOSTDOWN EOFError OpenSSL::SSL::SSLError Net::ProtocolError Net::HTTPBadResponse
+                           Net::HTTPHeaderSyntaxError Faraday::ConnectionFailed Faraday::SSLError]].freeze
     private_constant :UNSENT, :TIMEOUT, :BROKEN
 
     # The outcome of a request that may have been sent: `:timeout`, `:server_error` if the connection failed, or
-    # `:cancelled` for all else, which says nothing of the provider. It looks at the exception, at what it wraps and at
-    # its causes.
+    # `:cancelled` for all else, such as a bug of the caller, which says nothing of the provider. It looks at the
+    # exception, at what it wraps and at its causes.
     # @param exception [Exception]
     # @return [Symbol]
     def self.outcome(exception)

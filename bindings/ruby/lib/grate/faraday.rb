@@ -57,6 +57,8 @@ module Grate
     def initialize(app, engine:, providers:, capability: nil, usage: nil, prepare: nil, max_attempts: providers.size,
                    max_wait: 0, idempotent: IDEMPOTENT)
       super(app)
+      raise InvalidArgumentError, "max_attempts must be at least 1" unless max_attempts.positive?
+
       @engine = engine
       @capability = capability
       @usage = usage
@@ -112,7 +114,7 @@ module Grate
       response = send_to(aim(env, lease), lease)
       [-> { response }, repeat?(env.method, response.status)]
     rescue ::Faraday::Error => e
-      [-> { raise e }, repeat?(env.method, status_of(e), e)]
+      [-> { raise e }, repeat?(env.method, answer_of(e).first, e)]
     end
 
     # The request as it goes to the provider; nothing is sent yet.
@@ -139,7 +141,7 @@ module Grate
       told = { http_status: response.status, headers: response.headers }
       lease.ensure_settled(**told, **(@usage ? @usage.call(response) : {}))
       response
-    rescue Exception => e # rubocop:disable Lint/RescueException -- it is raised again
+    rescue Exception => e
       told ||= settlement(e) # if there was an answer, it is the hook that failed
       raise
     ensure
@@ -147,20 +149,30 @@ module Grate
     end
 
     def settlement(error)
-      # Faraday's own exceptions for statuses, if the middleware that raises them is behind this one.
-      return { http_status: status_of(error), headers: error.response[:headers] || {} } if status_of(error)
+      status, headers = answer_of(error)
+      return { http_status: status, headers: headers || {} } if status
 
       Failure.unsent?(error) ? NOTHING_SENT : { outcome: Failure.outcome(error) }
     end
 
-    def status_of(error)
-      error.response[:status] if error.is_a?(::Faraday::Error) && error.response.is_a?(Hash)
+    # Status and headers, if there was an answer: middleware behind this one raises for statuses, or fails to parse a body.
+    # @return [Array] empty if there was none
+    def answer_of(error)
+      case (response = error.is_a?(::Faraday::Error) && error.response)
+      when Hash then response.values_at(:status, :headers)
+      when ::Faraday::Response then [response.status, response.headers]
+      else []
+      end
     end
 
     def repeat?(method, status, error = nil)
-      return true if status ? REFUSALS.include?(status) : Failure.unsent?(error)
+      return REFUSALS.include?(status) || (idempotent?(method) && (status == 408 || status >= 500)) if status
 
-      @idempotent.include?(method) && (status.nil? || status == 408 || status >= 500)
+      Failure.unsent?(error) || (idempotent?(method) && Failure.outcome(error) != :cancelled)
+    end
+
+    def idempotent?(method)
+      @idempotent.include?(method)
     end
 
     def now

@@ -33,7 +33,7 @@ module Grate
     # Sets the clock to so many nanoseconds after its start. Going back counts as "no time has passed".
     # @param nanoseconds [Integer]
     # @return [self]
-    def set_ns(nanoseconds) # rubocop:disable Naming/AccessorMethodName -- the name in grate.h
+    def set_ns(nanoseconds)
       Native.grate_clock_set_ns(@pointer, Amounts.unsigned(nanoseconds))
       self
     end

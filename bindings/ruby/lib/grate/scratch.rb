@@ -42,7 +42,7 @@ module Grate
     CANDIDATE_BYTES = Layouts::Candidate.size
     CANDIDATE_PROVIDER = Layouts::Candidate.offset_of(:provider)
 
-    # Bytes of headers for which memory is kept; more are rare.
+    # Bytes of headers for which memory is kept from call to call; more are rare.
     KEPT_FOR_HEADERS = 16_384
     private_constant :KEPT_FOR_HEADERS
 
@@ -69,11 +69,11 @@ module Grate
       end
     end
 
-    # @return [FFI::MemoryPointer] room for so many bytes of headers
+    # @return [FFI::MemoryPointer] room for so many bytes of headers, which lives until the next
     def header_room(bytes)
-      return FFI::MemoryPointer.new(bytes) if bytes > KEPT_FOR_HEADERS
-
-      @header_room ||= FFI::MemoryPointer.new(KEPT_FOR_HEADERS)
+      size = [bytes, KEPT_FOR_HEADERS].max
+      @header_room = FFI::MemoryPointer.new(size) unless @header_room&.size == size
+      @header_room
     end
 
     # @return [Error] what the last call left in the struct for errors
