@@ -67,7 +67,7 @@ class ErrorsTest < Minitest::Test
       assert_raises(Grate::InvalidArgumentError, status.inspect) { engine.observe("a", http_status: status) }
       assert_raises(Grate::InvalidArgumentError, status.inspect) { engine.acquire("api").complete(http_status: status) }
     end
-    [1.0, -0.1, "half", Float::NAN].each do |share|
+    [1.0, -0.1, "half", 2i, Float::NAN].each do |share|
       assert_raises(Grate::InvalidArgumentError, share.inspect) { engine.select("api", headroom: share) }
     end
     assert_match(/cost_micro_usd/, assert_raises(Grate::InvalidArgumentError) do

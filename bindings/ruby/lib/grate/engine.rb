@@ -395,7 +395,7 @@ module Grate
 
     # Writes the full request; `tokens` is converted already.
     def fill_request(scratch, tokens, input_tokens, output_tokens, bytes, cost_micro_usd, exclude, headroom)
-      unless headroom.nil? || headroom.is_a?(Numeric)
+      unless headroom.nil? || (headroom.is_a?(Numeric) && headroom.real?)
         raise InvalidArgumentError, "headroom must be a number, not #{headroom.inspect}"
       end
 

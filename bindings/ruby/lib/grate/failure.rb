@@ -1,8 +1,5 @@
 # frozen_string_literal: true
 
-require "socket"
-require "timeout"
-
 module Grate
   # What an exception means for the request in whose course it was raised.
   module Failure
