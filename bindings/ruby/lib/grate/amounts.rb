@@ -37,12 +37,11 @@ module Grate
     end
 
     # @param value [Integer]
-    # @param bits [Integer]
     # @return [Integer] the value itself
-    def self.unsigned(value, bits = 64)
-      return value if value.is_a?(Integer) && value >= 0 && value < (1 << bits)
+    def self.unsigned(value)
+      return value if value.is_a?(Integer) && value >= 0 && value <= ZERO
 
-      raise InvalidArgumentError, "#{value.inspect} is not an unsigned Integer of #{bits} bits"
+      raise InvalidArgumentError, "#{value.inspect} is not an unsigned Integer of 64 bits"
     end
 
     # @param status [Integer, nil] of HTTP, nil for none; the library looks whether it is one

@@ -41,7 +41,8 @@ module Grate
 
     NOTHING_SENT = { outcome: :server_error, requests: 0, tokens: 0, input_tokens: 0, output_tokens: 0, bytes: 0,
                      cost_micro_usd: 0 }.freeze
-    private_constant :NOTHING_SENT
+    SHORTEST_WAIT = 0.001 # seconds, so that a wait that is over while others are served does not become a busy one
+    private_constant :NOTHING_SENT, :SHORTEST_WAIT
 
     # @param app [#call] the rest of the stack
     # @param engine [Engine]
@@ -105,22 +106,22 @@ module Grate
         raise
       end
 
-      sleep(wait)
+      sleep([wait, SHORTEST_WAIT].max)
       retry
     end
 
     # @return [Array(Proc, Boolean)] what gives the result to the caller, and whether another provider may be tried
     def try(env, lease)
-      response = send_to(aim(env, lease), lease)
+      response = send_to(env, lease)
       [-> { response }, repeat?(env.method, response.status)]
     rescue ::Faraday::Error => e
       [-> { raise e }, repeat?(env.method, answer_of(e).first, e)]
     end
 
-    # The request as it goes to the provider; nothing is sent yet.
-    def aim(env, lease)
-      base, headers = @targets.fetch(lease.provider) do
-        raise InvalidArgumentError, "there is no base URL for provider #{lease.provider.inspect}"
+    # The request as it goes to the provider.
+    def aim(env, provider)
+      base, headers = @targets.fetch(provider) do
+        raise InvalidArgumentError, "there is no base URL for provider #{provider.inspect}"
       end
       aimed = env.dup
       aimed.url = base.dup.tap do |url|
@@ -129,15 +130,14 @@ module Grate
       end
       aimed.request_headers = env.request_headers.merge(headers)
       aimed.body.rewind if aimed.body.respond_to?(:rewind)
-      @prepare&.call(aimed, lease.provider)
-      ready = true
+      @prepare&.call(aimed, provider)
       aimed
-    ensure
-      lease.cancel unless ready
     end
 
+    # One attempt, which settles the lease however it ends.
     def send_to(env, lease)
-      response = @app.call(env)
+      aimed = aim(env, lease.provider)
+      response = @app.call(aimed)
       told = { http_status: response.status, headers: response.headers }
       lease.ensure_settled(**told, **(@usage ? @usage.call(response) : {}))
       response
@@ -145,7 +145,7 @@ module Grate
       told ||= settlement(e) # if there was an answer, it is the hook that failed
       raise
     ensure
-      lease.ensure_settled(**(told || { outcome: :cancelled }))
+      aimed ? lease.ensure_settled(**(told || { outcome: :cancelled })) : lease.cancel
     end
 
     def settlement(error)

@@ -29,13 +29,12 @@ module Grate
     # @return [Array<Scratch>] the permits that nobody has
     attr_reader :idle
 
-    # @param hooked [Boolean] whether forks are reported to {Permits.forked}
-    def initialize(hooked: Process.respond_to?(:_fork))
+    def initialize
       @pid = Process.pid
       @made = [] # one element per permit, as only its `<<` is atomic
       @refusal = nil
       @idle = [another]
-      check_each_call unless hooked
+      check_each_call unless Process.respond_to?(:_fork)
       LIVE[self] = true
     end
 
