@@ -1,0 +1,182 @@
+# frozen_string_literal: true
+
+require "faraday"
+require "uri"
+require_relative "../grate"
+
+module Grate
+  # Faraday middleware that sends each request to the provider which the engine chooses, tells the engine what became of it,
+  # and tries another provider where that is safe. For Faraday 1 and 2, with any adapter that is not parallel.
+  #
+  #     connection = Faraday.new do |f|
+  #       f.use Grate::FaradayMiddleware, engine: engine, capability: "chat", providers: {
+  #         "primary" => "https://api.one.example/v1",
+  #         "backup" => { url: "https://api.two.example", headers: { "Authorization" => "Bearer ..." } }
+  #       }
+  #     end
+  #     connection.post("/chat") { |request| request.options.context = { grate: { tokens: 1200 } } }
+  #
+  # It belongs behind (nearer to the adapter than) `:retry`, which would repeat what was given up here, and before a
+  # middleware that follows redirects, whose requests it cannot count; without one, a redirect is an answer like others.
+  #
+  # A lease is settled on every path, also if the thread is killed:
+  #
+  # - An answer: with its status and headers, and what the `usage` hook reads from its body.
+  # - No connection could be made: as a server error, with nothing counted, because nothing was sent.
+  # - A timeout, or a connection that breaks: as such, with the estimated usage, because the provider may have counted it.
+  # - The caller gives up (an exception of its own, `throw`, the end of the thread): as cancelled, counted too.
+  #
+  # Another provider is tried after an answer that says that the request was not carried out (401, 402, 403, 429, 503, 529)
+  # or if no connection could be made; after 408, other 5xx, timeouts and broken connections only if the method is
+  # idempotent. If there is no other, the caller gets the last answer or exception as without this middleware.
+  #
+  # The capability and the arguments of {Engine#acquire} can be given per request in `context[:grate]`: `capability`,
+  # `tokens`, `input_tokens`, `output_tokens`, `bytes`, `cost_micro_usd`, `exclude`, `headroom`.
+  class FaradayMiddleware < ::Faraday::Middleware
+    # Statuses that say that the request was not carried out.
+    REFUSALS = [401, 402, 403, 429, 503, 529].freeze
+
+    # Methods of which a request may be repeated that was perhaps carried out.
+    IDEMPOTENT = %i[get head options trace put delete].freeze
+
+    NOTHING_SENT = { outcome: :server_error, requests: 0, tokens: 0, input_tokens: 0, output_tokens: 0, bytes: 0,
+                     cost_micro_usd: 0 }.freeze
+    SHORTEST_WAIT = 0.001 # seconds, so that a wait that is over while others are served does not become a busy one
+    private_constant :NOTHING_SENT, :SHORTEST_WAIT
+
+    # @param app [#call] the rest of the stack
+    # @param engine [Engine]
+    # @param providers [Hash] by name: the base URL, or `{ url:, headers: }`. The URL takes the place of the connection's;
+    #   the path of the request is appended to it.
+    # @param capability [String, Symbol, nil] needed if the requests do not tell theirs
+    # @param usage [#call, nil] takes the Faraday::Response of each attempt, returns the usage for {Engine#complete}, such as
+    #   `{ tokens: 1043 }`
+    # @param prepare [#call, nil] takes the Faraday::Env and the provider before each attempt, to change the body or headers
+    # @param max_attempts [Integer] how many providers to try, at least 1; all by default
+    # @param max_wait [Numeric] for how many seconds in all a request may wait until a provider is available
+    # @param idempotent [Array<Symbol>] methods, in lower case, as {IDEMPOTENT}
+    def initialize(app, engine:, providers:, capability: nil, usage: nil, prepare: nil, max_attempts: providers.size,
+                   max_wait: 0, idempotent: IDEMPOTENT)
+      super(app)
+      raise InvalidArgumentError, "max_attempts must be at least 1" unless max_attempts.positive?
+
+      @engine = engine
+      @capability = capability
+      @usage = usage
+      @prepare = prepare
+      @max_attempts = max_attempts
+      @max_wait = max_wait
+      @idempotent = idempotent
+      @targets = providers.to_h do |name, target|
+        target = { url: target } unless target.is_a?(Hash)
+        [name.to_s, [URI(target.fetch(:url)).freeze, target.fetch(:headers, {}).freeze].freeze]
+      end
+    end
+
+    # @param env [Faraday::Env]
+    # @return [Faraday::Response]
+    # @raise [NoProviderAvailableError] if none was tried and the wait would be too long
+    # @raise [Error] as of {Engine#acquire}
+    def call(env)
+      raise InvalidArgumentError, "parallel requests cannot be routed" if env.parallel?
+
+      asked = { capability: @capability, **(env.request.context || {}).fetch(:grate, {}) }
+      tried = Array(asked.delete(:exclude)).map(&:to_s)
+      deadline = now + @max_wait
+      last = nil
+      @max_attempts.times do
+        lease = acquire(asked, tried, deadline, last) or break
+        tried << lease.provider
+        last, again = try(env, lease)
+        break unless again
+      end
+      last.call
+    end
+
+    private
+
+    # @return [Lease, nil] nil if there is nobody else to try
+    def acquire(asked, tried, deadline, last)
+      @engine.acquire(asked.fetch(:capability), **asked.reject { |name, _| name == :capability }, exclude: tried)
+    rescue NoProviderAvailableError => e
+      wait = e.retry_after
+      unless wait && now + wait <= deadline
+        return if last
+
+        raise
+      end
+
+      sleep([wait, SHORTEST_WAIT].max)
+      retry
+    end
+
+    # @return [Array(Proc, Boolean)] what gives the result to the caller, and whether another provider may be tried
+    def try(env, lease)
+      response = send_to(env, lease)
+      [-> { response }, repeat?(env.method, response.status)]
+    rescue ::Faraday::Error => e
+      [-> { raise e }, repeat?(env.method, answer_of(e).first, e)]
+    end
+
+    # The request as it goes to the provider.
+    def aim(env, provider)
+      base, headers = @targets.fetch(provider) do
+        raise InvalidArgumentError, "there is no base URL for provider #{provider.inspect}"
+      end
+      aimed = env.dup
+      aimed.url = base.dup.tap do |url|
+        url.path = base.path.chomp("/") + env.url.path
+        url.query = env.url.query
+      end
+      aimed.request_headers = env.request_headers.merge(headers)
+      aimed.body.rewind if aimed.body.respond_to?(:rewind)
+      @prepare&.call(aimed, provider)
+      aimed
+    end
+
+    # One attempt, which settles the lease however it ends.
+    def send_to(env, lease)
+      aimed = aim(env, lease.provider)
+      response = @app.call(aimed)
+      told = { http_status: response.status, headers: response.headers }
+      lease.ensure_settled(**told, **(@usage ? @usage.call(response) : {}))
+      response
+    rescue Exception => e
+      told ||= settlement(e) # if there was an answer, it is the hook that failed
+      raise
+    ensure
+      aimed ? lease.ensure_settled(**(told || { outcome: :cancelled })) : lease.cancel
+    end
+
+    def settlement(error)
+      status, headers = answer_of(error)
+      return { http_status: status, headers: headers || {} } if status
+
+      Failure.unsent?(error) ? NOTHING_SENT : { outcome: Failure.outcome(error) }
+    end
+
+    # Status and headers, if there was an answer: middleware behind this one raises for statuses, or fails to parse a body.
+    # @return [Array] empty if there was none
+    def answer_of(error)
+      case (response = error.is_a?(::Faraday::Error) && error.response)
+      when Hash then response.values_at(:status, :headers)
+      when ::Faraday::Response then [response.status, response.headers]
+      else []
+      end
+    end
+
+    def repeat?(method, status, error = nil)
+      return REFUSALS.include?(status) || (idempotent?(method) && (status == 408 || status >= 500)) if status
+
+      Failure.unsent?(error) || (idempotent?(method) && Failure.outcome(error) != :cancelled)
+    end
+
+    def idempotent?(method)
+      @idempotent.include?(method)
+    end
+
+    def now
+      Process.clock_gettime(Process::CLOCK_MONOTONIC)
+    end
+  end
+end

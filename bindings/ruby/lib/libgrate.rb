@@ -1,0 +1,4 @@
+# frozen_string_literal: true
+
+# The name of the gem, for Bundler.require.
+require_relative "grate"

@@ -1,0 +1,320 @@
+# frozen_string_literal: true
+
+require_relative "helper"
+require "socket"
+require "timeout"
+require "grate/faraday"
+
+# The middleware against real upstreams: nginx with rate limits (scripts/with-upstreams.sh), and sockets for what nginx does
+# not do.
+class FaradayTest < Minitest::Test
+  include Helper
+
+  NAMES = %w[gold silver bronze].freeze
+  UPSTREAMS = NAMES.zip(ENV.fetch("GRATE_UPSTREAMS").split).to_h.freeze
+  RATES = { "gold" => [20, 10], "silver" => [12, 6], "bronze" => [6, 3] }.freeze # per second, and burst, of nginx
+  WORKERS = 24
+
+  def upstream_config(metered: true)
+    providers = NAMES.each_with_index.map do |name, i|
+      rate, burst = RATES.fetch(name)
+      bucket = { dimension: "requests", limit: rate, window: "second", strategy: "token_bucket", burst: burst + 1 }
+      { name: name, priority: 10 - i, quotas: metered ? [bucket] : [] }
+    end
+    { providers: providers, capabilities: [{ name: "api", providers: NAMES.map { |name| { provider: name } } }] }
+  end
+
+  def connect(engine, providers: UPSTREAMS, **options)
+    Faraday.new do |f|
+      f.headers["Content-Type"] = "text/plain" # or Net::HTTP warns
+      yield f if block_given?
+      f.use Grate::FaradayMiddleware, engine: engine, capability: "api", providers: providers, **options
+      f.adapter :net_http
+    end
+  end
+
+  # Requests at a steady rate from many threads.
+  # @return [Array<Integer, Symbol>] the statuses, and :none where no provider was available
+  def load(connection, per_second:, seconds:)
+    queue = Queue.new
+    statuses = Queue.new
+    workers = Array.new(WORKERS) do
+      Thread.new do
+        while queue.pop
+          statuses << begin
+            connection.get("/v1/answer").status
+          rescue Grate::NoProviderAvailableError
+            :none
+          end
+        end
+      end
+    end
+    start = Process.clock_gettime(Process::CLOCK_MONOTONIC)
+    (per_second * seconds).times do |i|
+      pause = start + (i / per_second.to_f) - Process.clock_gettime(Process::CLOCK_MONOTONIC)
+      sleep(pause) if pause.positive?
+      queue << i
+    end
+    queue.close
+    workers.each(&:join)
+    Array.new(statuses.size) { statuses.pop }
+  end
+
+  def test_429s_are_not_received
+    sleep(1) # the upstreams' buckets fill up
+    engine = Grate::Engine.new(upstream_config)
+    statuses = load(connect(engine, max_wait: 2), per_second: 30, seconds: 6)
+    metrics = engine.metrics
+    assert_equal({ 200 => 180 }, statuses.tally)
+    assert_operator metrics.rate_limited_responses, :<, 0.01 * metrics.completions
+    assert_equal 0, metrics.leases_in_flight
+    served = NAMES.map { |name| engine.provider_state(name).completions }
+    assert_operator served.count(&:positive?), :>, 1, served.inspect
+  end
+
+  def test_without_quotas_429s_are_received_and_other_providers_tried
+    sleep(1)
+    engine = Grate::Engine.new(upstream_config(metered: false))
+    statuses = load(connect(engine), per_second: 28, seconds: 4)
+    metrics = engine.metrics
+    assert_operator metrics.rate_limited_responses, :>, 0
+    # Whoever got a 429 from the first was served by another, at the cost of a second attempt.
+    answered = statuses.grep(Integer)
+    assert_operator metrics.completions, :>, answered.size
+    assert_operator metrics.rate_limited_responses, :>, answered.count(429), statuses.tally.inspect
+    assert_equal metrics.completions - metrics.rate_limited_responses, answered.count(200)
+    assert_equal 0, metrics.leases_in_flight
+    assert_operator metrics.cooldowns_triggered, :>, 0 # by the Retry-After of nginx: it was told of the headers
+  end
+
+  # ---------------------------------------------------------------- one upstream of ours
+
+  # A server that answers each connection by the block, which gets the socket and the request line.
+  def serve
+    server = TCPServer.new("127.0.0.1", 0)
+    thread = Thread.new do
+      loop do
+        Thread.new(server.accept) do |socket|
+          head = []
+          while (line = socket.gets("\r\n")) && line != "\r\n"
+            head << line.chomp
+          end
+          length = head.grep(/\Acontent-length:/i).first.to_s[/\d+/].to_i
+          yield socket, head, socket.read(length)
+        ensure
+          socket.close
+        end
+      end
+    end
+    "http://127.0.0.1:#{server.addr[1]}/base/"
+  ensure
+    (@cleanup ||= []) << [thread, server]
+  end
+
+  def teardown
+    (@cleanup || []).each do |thread, server|
+      thread.kill
+      server.close
+    end
+  end
+
+  def answer(socket, status, body = "", **headers)
+    fields = { "Content-Length" => body.bytesize, "Connection" => "close", **headers }
+    socket.write("HTTP/1.1 #{status} X\r\n", fields.map { |pair| "#{pair.join(': ')}\r\n" }.join, "\r\n", body)
+  end
+
+  def closed_port
+    server = TCPServer.new("127.0.0.1", 0)
+    "http://127.0.0.1:#{server.addr[1]}"
+  ensure
+    server.close
+  end
+
+  # An engine with `first`, which is preferred, and `second`.
+  def two
+    @two ||= Grate::Engine.new(config(first: [quota(100), quota(10_000, "tokens")],
+                                      second: [quota(100), quota(10_000, "tokens")]))
+  end
+
+  def used(provider, dimension = :requests)
+    two.provider_state(provider).quotas.find { |quota| quota.dimension == dimension }.used
+  end
+
+  def assert_settled(completions)
+    metrics = two.metrics
+    assert_equal [completions, 0], [metrics.completions, metrics.leases_in_flight]
+  end
+
+  def test_what_is_sent_and_told
+    seen = nil
+    url = serve do |socket, head, body|
+      seen = [head, body]
+      answer(socket, 200, '{"tokens": 77}', "X-RateLimit-Remaining-Requests" => 5, "X-RateLimit-Limit-Requests" => 100)
+    end
+    connection = connect(two, providers: { first: { url: url, headers: { "X-Key" => "k1" } }, second: closed_port },
+                              usage: ->(response) { { tokens: JSON.parse(response.body)["tokens"] } },
+                              prepare: ->(env, provider) { env.body = "#{env.body} for #{provider}" })
+    response = connection.post("/chat?x=1", "hello") do |request|
+      request.options.context = { grate: { tokens: 500, headroom: 0.1 } }
+    end
+    assert_equal [200, "/base/chat"], [response.status, response.env.url.path]
+    assert_equal ["POST /base/chat?x=1 HTTP/1.1", "hello for first"], [seen[0][0], seen[1]]
+    assert_includes seen[0].map(&:downcase), "x-key: k1"
+    assert_equal [77, 5], [used("first", :tokens), two.remaining_quota("first", :requests)]
+    assert_settled 1
+  end
+
+  def test_no_connection
+    url = serve { |socket, _head, body| answer(socket, 200, body) }
+    connection = connect(two, providers: { "first" => closed_port, "second" => url })
+    response = connection.post("/", StringIO.new("again"), "Content-Length" => "5") do |request|
+      request.options.context = { grate: { tokens: 500 } }
+    end
+    assert_equal [200, "again"], [response.status, response.body]
+    assert_equal [0, 0, 1], [used("first"), used("first", :tokens), used("second")]
+    assert_equal 1, two.provider_state("first").consecutive_failures
+    assert_settled 2
+
+    nobody = connect(two, providers: { "first" => closed_port, "second" => closed_port })
+    assert_raises(Faraday::ConnectionFailed) { nobody.get("/") }
+    assert_settled 4
+  end
+
+  def test_an_answer_that_does_not_come
+    slow = serve { sleep }
+    good = serve { |socket| answer(socket, 200) }
+    impatient = ->(f) { f.options.timeout = 0.2 }
+    connection = connect(two, providers: { "first" => slow, "second" => good }, &impatient)
+    assert_raises(Faraday::TimeoutError) { connection.post("/", "not repeated") }
+    assert_equal [1, 1, 0], [used("first"), two.provider_state("first").consecutive_failures, used("second")]
+    assert_settled 1
+    @two = nil
+    assert_equal 200, connect(two, providers: { "first" => slow, "second" => good }, &impatient).get("/").status
+    assert_settled 2
+  end
+
+  def test_an_answer_that_breaks_off
+    broken = serve { |socket| socket.write("HTTP/1.1 2") }
+    both = { "first" => broken, "second" => serve { |socket| answer(socket, 200) } }
+    assert_raises(Faraday::ConnectionFailed) { connect(two, providers: both).post("/", "not repeated") }
+    assert_equal [1, 1], [used("first"), two.provider_state("first").consecutive_failures]
+    assert_settled 1
+    @two = nil
+    assert_equal 200, connect(two, providers: both).get("/").status
+    assert_settled 2
+  end
+
+  def test_a_caller_who_gives_up
+    slow = serve { sleep }
+    connection = connect(two, providers: { "first" => slow, "second" => slow })
+    assert_raises(Timeout::Error) { Timeout.timeout(0.1) { connection.get("/") } }
+    assert_raises(Interrupt) { Timeout.timeout(0.1, Interrupt) { connection.get("/") } }
+    thread = Thread.new { connection.get("/") }
+    Thread.pass until two.metrics.leases_in_flight == 1 && thread.stop?
+    thread.kill.join
+    assert_settled 3
+    assert_equal [3, 0], [used("first"), two.provider_state("first").consecutive_failures]
+  end
+
+  def test_a_caller_who_breaks_off_a_stream
+    long = serve { |socket| answer(socket, 200, "x" * 100_000) }
+    connection = connect(two, providers: { "first" => long, "second" => long })
+    assert_raises(KeyError) do
+      connection.get("/") { |request| request.options.on_data = proc { raise KeyError } }
+    end
+    assert_settled 1
+    assert_equal [1, 0], [used("first"), two.provider_state("first").consecutive_failures]
+  end
+
+  def test_statuses
+    status = 200
+    first = serve { |socket| answer(socket, status, "first") }
+    second = serve { |socket| answer(socket, 200, "second") }
+    {
+      [:get, 302] => "first", [:get, 404] => "first", [:get, 429] => "second", [:post, 429] => "second",
+      [:post, 403] => "second", [:get, 500] => "second", [:post, 500] => "first", [:post, 503] => "second"
+    }.each do |(method, code), expected|
+      status = code
+      @two = nil
+      connection = connect(two, providers: { "first" => first, "second" => second })
+      assert_equal expected, connection.public_send(method, "/").body, "#{method} #{code}"
+      assert_settled(expected == "first" ? 1 : 2)
+    end
+    @two = nil
+    status = 429
+    alone = connect(two, providers: { "first" => first, "second" => first })
+    assert_equal 429, alone.get("/").status
+    assert_settled 2
+    assert_equal [2, 2], [two.metrics.rate_limited_responses, two.metrics.acquires]
+    @two = nil
+    once = connect(two, providers: { "first" => first, "second" => second }, max_attempts: 1)
+    assert_equal 429, once.get("/").status
+    assert_settled 1
+  end
+
+  def test_exceptions_for_statuses_from_behind
+    first = serve { |socket| answer(socket, 429, "", "Retry-After" => 7) }
+    second = serve { |socket| answer(socket, 404) }
+    connection = Faraday.new do |f|
+      f.use Grate::FaradayMiddleware, engine: two, capability: "api", providers: { first: first, second: second }
+      f.response :raise_error
+      f.adapter :net_http
+    end
+    assert_raises(Faraday::ResourceNotFound) { connection.get("/") }
+    assert_settled 2
+    assert_equal 1, two.metrics.rate_limited_responses
+    assert_in_delta 7.0, two.provider_state("first").cooldown_remaining_ns / 1e9, 0.5
+  end
+
+  def test_an_answer_that_cannot_be_parsed
+    url = serve { |socket| answer(socket, 200, "{", "X-RateLimit-Remaining-Requests" => 5) }
+    parser = Class.new(Faraday::Middleware) do
+      def call(env)
+        @app.call(env).on_complete { |done| raise Faraday::ParsingError.new(KeyError.new("x"), done.response) }
+      end
+    end
+    connection = Faraday.new do |f|
+      f.use Grate::FaradayMiddleware, engine: two, capability: "api", providers: { first: url, second: url }
+      f.use parser
+      f.adapter :net_http
+    end
+    assert_raises(Faraday::ParsingError) { connection.get("/") }
+    assert_settled 1
+    assert_equal [5, 0], [two.remaining_quota("first", :requests), two.provider_state("first").consecutive_failures]
+  end
+
+  def test_hooks_that_fail
+    url = serve { |socket| answer(socket, 200) }
+    both = { first: url, second: url }
+    assert_raises(KeyError) { connect(two, providers: both, usage: ->(_) { raise KeyError }).get("/") }
+    assert_raises(Grate::InvalidArgumentError) { connect(two, providers: both, usage: ->(_) { { tokens: -1 } }).get("/") }
+    assert_settled 2
+    assert_raises(KeyError) { connect(two, providers: both, prepare: ->(*) { raise KeyError }).get("/") }
+    error = assert_raises(Grate::InvalidArgumentError) { connect(two, providers: { second: url }).get("/") }
+    assert_match(/no base URL for provider "first"/, error.message)
+    assert_settled 2
+    assert_equal [2, 2], [two.metrics.cancellations, used("first")]
+  end
+
+  def test_waiting
+    url = serve { |socket| answer(socket, 200) }
+    engine = Grate::Engine.new(config(first: [quota(1, window: "second", strategy: "token_bucket")]))
+    connect(engine, providers: { first: url }).get("/")
+    assert_raises(Grate::NoProviderAvailableError) { connect(engine, providers: { first: url }).get("/") }
+    assert_equal 200, connect(engine, providers: { first: url }, max_wait: 3).get("/").status
+    assert_raises(Grate::NoProviderAvailableError) do
+      connect(engine, providers: { first: url }, max_wait: 3).get("/") do |request|
+        request.options.context = { grate: { exclude: "first" } }
+      end
+    end
+    assert_equal 0, engine.metrics.leases_in_flight
+  end
+
+  def test_what_it_does_not_take
+    app = ->(_) { flunk }
+    middleware = Grate::FaradayMiddleware.new(app, engine: two, providers: UPSTREAMS)
+    env = Faraday::Env.from(parallel_manager: Object.new)
+    assert_raises(Grate::InvalidArgumentError) { middleware.call(env) }
+    assert_raises(Grate::InvalidArgumentError) { connect(two, max_attempts: 0).get("/") }
+  end
+end
