@@ -37,8 +37,8 @@ setFlagsFromString("--expose-gc");
 const gc = runInNewContext("gc") as () => void;
 
 /** Collects garbage until a condition holds, which finalizers bring about. */
-export async function collectUntil(condition: () => boolean): Promise<boolean> {
-  for (let i = 0; i < 100; i++) {
+export async function collectUntil(condition: () => boolean, attempts = 100): Promise<boolean> {
+  for (let i = 0; i < attempts; i++) {
     gc();
     await sleep(10);
     if (condition()) return true;
