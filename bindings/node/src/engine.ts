@@ -1,6 +1,6 @@
 /** The engine. */
 
-import type { MockClock } from "./clock";
+import { type MockClock, clockAddress } from "./clock";
 import { Decision, readCandidates } from "./decision";
 import {
   ClosedError,
@@ -296,7 +296,7 @@ export class Engine {
 }
 
 function make({ clock }: EngineOptions): BigInt64Array {
-  putNumber(ENGINE_CONFIG + layout.EngineConfig.at.clock, clock === undefined ? NULL : clock.address);
+  putNumber(ENGINE_CONFIG + layout.EngineConfig.at.clock, clock === undefined ? NULL : clockAddress(clock));
   check(library.grate_engine_new(at(ENGINE_CONFIG), OUT_ADDRESS, ERROR_ADDRESS));
   const words = new BigInt64Array(new SharedArrayBuffer(WORDS * 8));
   words.set([THIS_LIBRARY, BigInt(getNumber(OUT)), 1n]);

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Decision } from "./decision";
 import type { Engine } from "./engine";
 import { ClosedError, NoProviderAvailableError, StaleLeaseError, invalidArgument } from "./errors";
+import { MAX_EXCLUDED } from "./memory";
 import type { Outcome, Report, RouteOptions, Usage } from "./types";
 
 /** How `createFetch` routes. */
@@ -29,7 +30,7 @@ export interface FetchOptions {
   fetch?: typeof globalThis.fetch | undefined;
 }
 
-/** Of the global `fetch`, but for the response. */
+/** Like the global `fetch`, but for the response. */
 export type RoutedFetch = (input: string | URL | Request, init?: RequestInit) => Promise<RoutedResponse>;
 
 /** A response that tells who gave it. */
@@ -57,6 +58,9 @@ const NOT_SENT = new Set([
 ]);
 
 const TIMED_OUT = new Set(["ETIMEDOUT", "UND_ERR_HEADERS_TIMEOUT", "UND_ERR_BODY_TIMEOUT"]);
+
+/** In milliseconds; a longer one would end at once. */
+const LONGEST_TIMER = 2 ** 31 - 1;
 
 /** Nothing reached the provider: nothing is counted, but its health suffers. */
 const UNREACHABLE: Report = {
@@ -161,7 +165,8 @@ async function acquire(
 ): Promise<Decision> {
   for (;;) {
     try {
-      return engine.acquire(capability, { ...wanted, exclude: [...(wanted.exclude ?? []), ...tried] });
+      const exclude = [...(wanted.exclude ?? []), ...tried].slice(-MAX_EXCLUDED);
+      return engine.acquire(capability, { ...wanted, exclude });
     } catch (error) {
       if (!(error instanceof NoProviderAvailableError)) throw error;
       if (error.heldBy === "exclusion" && tried.length > 0) {
@@ -170,7 +175,7 @@ async function acquire(
       }
       const wait = error.retryAfterMs;
       if (wait === null || performance.now() + wait > deadline) throw error;
-      await sleep(wait, undefined, signal && { signal }).catch(() => signal?.throwIfAborted());
+      await sleep(Math.min(wait, LONGEST_TIMER), undefined, signal && { signal }).catch(() => signal?.throwIfAborted());
     }
   }
 }
@@ -237,7 +242,7 @@ class Attempt {
       const routed = withProvider(response, this.provider);
       return new Failure(
         () => routed,
-        // What the connection may be used for again; how that ends is of no interest.
+        // Frees the connection; if that fails, it is gone anyway.
         () => void response.body?.cancel().catch(() => {}),
       );
     }
@@ -369,7 +374,7 @@ function watch(attempt: Attempt, reader: BodyReader, copy: Uint8Array[] | undefi
 }
 
 function withProvider(response: Response, provider: string): RoutedResponse {
-  return Object.defineProperty(response, "provider", { value: provider, enumerable: true }) as RoutedResponse;
+  return Object.defineProperty(response, "provider", { value: provider, enumerable: true, configurable: true }) as RoutedResponse;
 }
 
 /** The code of a system error, which fetch hides in the cause of its own. */

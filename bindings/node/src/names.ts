@@ -57,6 +57,8 @@ function encode(name: string): Uint8Array {
         : bytes.toString("utf8", 0, bytes.length - 1) !== name
           ? "is not valid Unicode"
           : undefined;
-  if (fault !== undefined) throw new InvalidNameError(`the name ${JSON.stringify(name.slice(0, 200))} ${fault}`, ERR_INVALID_NAME);
+  if (fault !== undefined) {
+    throw new InvalidNameError(`the name ${JSON.stringify(name.slice(0, 200))} ${fault}`, ERR_INVALID_NAME);
+  }
   return bytes;
 }

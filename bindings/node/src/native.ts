@@ -11,7 +11,7 @@ export const HEADER_VERSION = 1000;
 
 /**
  * An address, as a number: user space ends at 2^47, or 2^52 with the largest page tables, below 2^53. koffi takes
- * numbers and buffers as pointers; a number takes a third of the time.
+ * numbers and buffers as pointers; a number takes half the time.
  */
 export type Address = number;
 

@@ -168,7 +168,7 @@ class Replay {
   }
 }
 
-/** A row such that rows that differ in a bit differ. Its integers are exact: below 2^53, or not equal to a neighbour. */
+/** A row as text in which every bit of its numbers counts. */
 function bits(row: Candidate): string {
   const doubles = [
     ...[row.score, row.quotaScore, row.healthScore, row.priorityScore, row.latencyScore, row.secondsToExhaustion],

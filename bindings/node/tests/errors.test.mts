@@ -204,6 +204,12 @@ test("getters and iterators of the caller may use the engine, and close it", () 
   assert.throws(() => engine.acquire("api", closing), { name: "ClosedError" });
 });
 
+test("a clock of another kind", () => {
+  for (const clock of [{}, { address: 1 }, Date] as MockClock[]) {
+    assert.throws(() => new Engine(undefined, { clock }), TypeError);
+  }
+});
+
 test("an engine without providers", () => {
   using engine = new Engine();
   assert.throws(() => engine.acquire("api"), { name: "UnknownCapabilityError" });

@@ -347,6 +347,16 @@ test("nothing available: an error at once, or a wait", async () => {
   await assert.rejects(createFetch(engine, { ...options, estimate: { exclude: ["a"] } })("/"), { heldBy: "exclusion" });
 });
 
+test("more providers than can be excluded", async () => {
+  const dead = await deadUrl();
+  const names = Array.from({ length: 70 }, (_, i) => `p${i}`);
+  engine = new Engine(configOf(Object.fromEntries(names.map((name) => [name, [quota(10)]]))));
+  const providers = Object.fromEntries(names.map((name) => [name, dead]));
+  await assert.rejects(createFetch(engine, { capability: "api", providers })("/"), TypeError);
+  assert.equal(engine.metrics().completions, 70);
+  settled();
+});
+
 test("an engine that is closed meanwhile does not spoil the answer", async () => {
   const grateFetch = await fetchOver(ok, ok);
   const response = await grateFetch("/");

@@ -18,8 +18,10 @@ interface Outcome {
   refusals: number;
 }
 
+type QuotasOf = (name: (typeof NAMES)[number]) => QuotaConfig[];
+
 /** So many requests a second for so long, each once it is due, whatever became of those before it. */
-async function load(quotasOf: (name: (typeof NAMES)[number]) => QuotaConfig[], perSecond: number, seconds: number): Promise<Outcome> {
+async function load(quotasOf: QuotasOf, perSecond: number, seconds: number): Promise<Outcome> {
   assert.equal(urls.length, 3, "run this with scripts/with-upstreams.sh");
   const engine = new Engine({
     providers: NAMES.map((name, i) => ({ name, priority: 10 - i, quotas: quotasOf(name) })),
@@ -54,7 +56,7 @@ async function load(quotasOf: (name: (typeof NAMES)[number]) => QuotaConfig[], p
 }
 
 test("with quotas: everything is served, and nearly nothing is refused", async () => {
-  const quotasOf = (name: (typeof NAMES)[number]): QuotaConfig[] => {
+  const quotasOf: QuotasOf = (name) => {
     const [limit, burst] = LIMITS[name];
     return [{ dimension: "requests", limit, window: "second", strategy: "token_bucket", burst: burst + 1 }];
   };
