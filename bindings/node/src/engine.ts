@@ -1,0 +1,322 @@
+/** The engine. */
+
+import { type MockClock, clockAddress } from "./clock";
+import { Decision, readCandidates } from "./decision";
+import {
+  ClosedError,
+  ERR_BUFFER_TOO_SMALL,
+  ERR_NO_PROVIDER_AVAILABLE,
+  NoProviderAvailableError,
+  OK,
+  invalidArgument,
+} from "./errors";
+import * as layout from "./layout";
+import * as memory from "./memory";
+import { encodeName } from "./names";
+import { type Address, NULL, library, readText } from "./native";
+import { putReport } from "./report";
+import { type Room, putRequest } from "./request";
+import { readMetrics, readProviderState } from "./state";
+import {
+  DIMENSIONS,
+  type CapabilityConfig,
+  type Config,
+  type Dimension,
+  type Metrics,
+  type ProviderConfig,
+  type ProviderState,
+  type Report,
+  type RouteOptions,
+} from "./types";
+
+// Constants of this module are faster than those of another.
+const { DECISION, ENGINE_CONFIG, ERROR_ADDRESS, METRICS, OUT, OUT_ADDRESS, PROVIDER_STATE, REQUEST } = memory;
+const { at, check, f64, getNumber, putNumber } = memory;
+const { grate_engine_acquire, grate_engine_cancel, grate_engine_complete, grate_engine_select } = library;
+
+const REQUEST_ADDRESS = at(REQUEST);
+const DECISION_ADDRESS = at(DECISION);
+const RESPONSE_ADDRESS = at(memory.RESPONSE);
+const PROVIDER = DECISION + layout.Decision.at.provider;
+const CANDIDATES_LEN = DECISION + layout.Decision.at.candidates_len;
+
+const EMPTY = {};
+
+declare const brand: unique symbol;
+
+/** An engine on its way to another thread: `share` gives it, `postMessage` carries it, and `new Engine` takes it. */
+export type SharedEngine = SharedArrayBuffer & { readonly [brand]: "engine" };
+
+// What every thread that has the engine sees of it. The library is told by the address of a text of it: a thread that has
+// loaded another copy must not touch the engine.
+const LIBRARY = 0;
+const ADDRESS = 1;
+const OWNERS = 2;
+const WORDS = 3;
+const THIS_LIBRARY = BigInt(library.grate_version_string());
+
+/** Ends this thread's part in an engine; the last one frees it. */
+function release(words: BigInt64Array): void {
+  if (Atomics.sub(words, OWNERS, 1n) === 1n) library.grate_engine_free(Number(words[ADDRESS]));
+}
+
+const abandoned = new FinalizationRegistry<BigInt64Array>(release);
+
+/** How an engine is made. */
+export interface EngineOptions {
+  /** For tests and simulations; by default the system's time. */
+  clock?: MockClock | undefined;
+}
+
+/**
+ * Providers, capabilities, quotas, health and leases.
+ *
+ * No call blocks or does I/O, so none is asynchronous. An `Engine` object belongs to its thread; `share` lends the engine
+ * behind it to others. After `close` every method throws `ClosedError`. All methods throw `InvalidNameError` for a name
+ * that cannot be one, and `InvalidArgumentError` for a value out of its range; nothing has changed then.
+ */
+export class Engine {
+  #address: Address = NULL;
+  readonly #words: BigInt64Array;
+  // Names by address: they stay where they are as long as the engine.
+  readonly #names = new Map<Address, string>([[NULL, ""]]);
+
+  /** `config` is applied as by `configure`, and fails as there. */
+  constructor(config?: Config | string | Uint8Array, options?: EngineOptions);
+  /**
+   * Joins an engine of another thread of this process. Each thread closes its own `Engine`; the last one frees it. Throws
+   * `ClosedError` if all are closed already.
+   */
+  constructor(shared: SharedEngine);
+  constructor(config?: Config | string | Uint8Array | SharedEngine, options: EngineOptions = EMPTY) {
+    const shared = config instanceof SharedArrayBuffer;
+    this.#words = shared ? join(config) : make(options);
+    this.#address = Number(this.#words[ADDRESS]);
+    abandoned.register(this, this.#words, this);
+    if (shared || config === undefined) return;
+    try {
+      this.configure(config);
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  /** What makes an `Engine` of this one in a worker thread: hand it over with `postMessage` or `workerData`. */
+  share(): SharedEngine {
+    this.#handle();
+    return this.#words.buffer as SharedEngine;
+  }
+
+  /** Frees the engine, unless other threads have it still. Leases need not be settled before. May be called again. */
+  close(): void {
+    if (this.#address === NULL) return;
+    this.#address = NULL;
+    abandoned.unregister(this);
+    release(this.#words);
+  }
+
+  /** Whether `close` was called. */
+  get closed(): boolean {
+    return this.#address === NULL;
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  /**
+   * Applies a configuration, whole or not at all: an object, or a JSON document as text or UTF-8. It registers or changes
+   * what it names and leaves the rest, or, with `replace: true`, removes what it does not name. Usage, health and leases
+   * are kept. Throws `InvalidJsonError`, `InvalidConfigError`, `UnknownProviderError`, `CapacityError`.
+   */
+  configure(config: Config | string | Uint8Array): void {
+    // A copy, which no other thread can change; and not empty, because then its address may be NULL.
+    const document = Buffer.from(config instanceof Uint8Array ? config : typeof config === "string" ? config : toJson(config));
+    const json = document.length === 0 ? Buffer.from(" ") : document;
+    check(library.grate_engine_configure_json(this.#handle(), json, json.length, ERROR_ADDRESS));
+  }
+
+  /** Registers a provider, or changes it. As `configure` with this one. */
+  upsertProvider(provider: ProviderConfig): void {
+    this.configure({ providers: [provider] });
+  }
+
+  /** Registers a capability, or replaces its list of providers. As `configure` with this one. */
+  upsertCapability(capability: CapabilityConfig): void {
+    this.configure({ capabilities: [capability] });
+  }
+
+  /** Removes a provider, also from every capability. Its leases can still be settled. Throws `UnknownProviderError`. */
+  removeProvider(name: string): void {
+    check(library.grate_engine_remove_provider(this.#handle(), encodeName(name), ERROR_ADDRESS));
+  }
+
+  /** Removes a capability; its providers and leases stay. Throws `UnknownCapabilityError`. */
+  removeCapability(name: string): void {
+    check(library.grate_engine_remove_capability(this.#handle(), encodeName(name), ERROR_ADDRESS));
+  }
+
+  /**
+   * Chooses a provider and changes nothing: a look, not a promise. Throws `NoProviderAvailableError` and
+   * `UnknownCapabilityError`.
+   */
+  select(capability: string, options: RouteOptions = EMPTY): Decision {
+    const room = putRequest(options);
+    const name = encodeName(capability);
+    const status = grate_engine_select(this.#handle(), name, REQUEST_ADDRESS, DECISION_ADDRESS, ERROR_ADDRESS);
+    return this.#decision(status, room);
+  }
+
+  /**
+   * Chooses a provider and reserves one request, the estimated usage and a concurrency slot, all or nothing. Settle the
+   * decision with `complete` or `cancel`; if neither is called, its lease expires (after 10 minutes by default). Throws
+   * `NoProviderAvailableError`, `UnknownCapabilityError` and `CapacityError`.
+   */
+  acquire(capability: string, options: RouteOptions = EMPTY): Decision {
+    const room = putRequest(options);
+    const name = encodeName(capability);
+    const status = grate_engine_acquire(this.#handle(), name, REQUEST_ADDRESS, DECISION_ADDRESS, ERROR_ADDRESS);
+    return this.#decision(status, room);
+  }
+
+  /**
+   * Settles the lease of a request that was sent, given by its decision or its number: frees its slot, corrects the
+   * estimate to the actual usage, and learns from the outcome. Throws `StaleLeaseError` if it was settled before or has
+   * expired.
+   */
+  complete(lease: Decision | bigint, report: Report = EMPTY): void {
+    const number = this.#leaseOf(lease);
+    putReport(report);
+    check(grate_engine_complete(this.#handle(), number, RESPONSE_ADDRESS, ERROR_ADDRESS));
+  }
+
+  /** Gives the lease of a request back that was not sent, with all it reserved. Throws `StaleLeaseError`. */
+  cancel(lease: Decision | bigint): void {
+    check(grate_engine_cancel(this.#handle(), this.#leaseOf(lease), ERROR_ADDRESS));
+  }
+
+  /** Reports a request that was sent without a lease. Throws `UnknownProviderError`. */
+  observe(provider: string, report: Report = EMPTY): void {
+    const name = encodeName(provider);
+    putReport(report);
+    check(library.grate_engine_observe(this.#handle(), name, RESPONSE_ADDRESS, ERROR_ADDRESS));
+  }
+
+  /** The provider's health now, in [0, 1]. Throws `UnknownProviderError`. */
+  providerHealth(provider: string): number {
+    check(library.grate_engine_provider_health(this.#handle(), encodeName(provider), OUT_ADDRESS, ERROR_ADDRESS));
+    return f64[OUT >> 3]!;
+  }
+
+  /** Whether the provider is cooling down now. Throws `UnknownProviderError`. */
+  providerInCooldown(provider: string): boolean {
+    check(library.grate_engine_provider_in_cooldown(this.#handle(), encodeName(provider), OUT_ADDRESS, ERROR_ADDRESS));
+    return memory.i32[OUT >> 2] === 1;
+  }
+
+  /**
+   * How many units may be reserved now: the least over the provider's quotas of that dimension, null if it has none.
+   * Throws `UnknownProviderError`.
+   */
+  remainingQuota(provider: string, dimension: Dimension): number | null {
+    const code = DIMENSIONS.indexOf(dimension, 1);
+    if (code < 0) {
+      throw invalidArgument(`unknown dimension '${dimension}', expected one of ${DIMENSIONS.slice(1).join(", ")}`);
+    }
+    const name = encodeName(provider);
+    check(library.grate_engine_remaining_quota(this.#handle(), name, code, OUT_ADDRESS, ERROR_ADDRESS));
+    return memory.getNumberOrNull(OUT);
+  }
+
+  /** All that is known of a provider and of its quotas. Throws `UnknownProviderError`. */
+  providerState(provider: string): ProviderState {
+    const name = encodeName(provider);
+    check(library.grate_engine_provider_state(this.#handle(), name, at(PROVIDER_STATE), ERROR_ADDRESS));
+    return readProviderState((address) => this.#nameAt(address));
+  }
+
+  /** The engine's counters. */
+  metrics(): Metrics {
+    check(library.grate_engine_metrics(this.#handle(), at(METRICS), ERROR_ADDRESS));
+    return readMetrics();
+  }
+
+  /** All metrics in the Prometheus text format, engine-wide and per provider. */
+  prometheus(): string {
+    for (let capacity = 8192; ; capacity = getNumber(OUT) + 1) {
+      const buffer = Buffer.allocUnsafe(capacity);
+      const status = library.grate_engine_prometheus(
+        this.#handle(),
+        buffer,
+        capacity,
+        OUT_ADDRESS,
+        ERROR_ADDRESS,
+      );
+      // Another thread may have added a provider since: then it is asked again.
+      if (status === ERR_BUFFER_TOO_SMALL) continue;
+      check(status);
+      return buffer.toString("utf8", 0, getNumber(OUT));
+    }
+  }
+
+  #handle(): Address {
+    if (this.#address === NULL) throw new ClosedError("engine");
+    return this.#address;
+  }
+
+  #nameAt(address: Address): string {
+    let name = this.#names.get(address);
+    if (name === undefined) {
+      name = readText(address);
+      this.#names.set(address, name);
+    }
+    return name;
+  }
+
+  #leaseOf(lease: Decision | bigint): bigint {
+    if (typeof lease === "bigint") return memory.u64Argument(lease, "the lease") as bigint;
+    if (!(lease instanceof Decision)) throw invalidArgument("a lease is a Decision or its number, a bigint");
+    // Lease numbers of two engines look alike: here the mistake can still be seen.
+    if (lease.engine !== this && lease.engine.#words.buffer !== this.#words.buffer) {
+      throw invalidArgument("this decision was made by another engine");
+    }
+    return lease.lease;
+  }
+
+  /** What a call of select or acquire has decided. */
+  #decision(status: number, room: Room | undefined): Decision {
+    if (status !== OK && status !== ERR_NO_PROVIDER_AVAILABLE) throw memory.failure(status);
+    const candidates =
+      room && readCandidates(room.rows, getNumber(CANDIDATES_LEN), (address) => this.#nameAt(address));
+    const decision = new Decision(this, this.#nameAt(getNumber(PROVIDER)), candidates);
+    if (status !== OK) throw new NoProviderAvailableError(decision);
+    return decision;
+  }
+}
+
+function make({ clock }: EngineOptions): BigInt64Array {
+  putNumber(ENGINE_CONFIG + layout.EngineConfig.at.clock, clock === undefined ? NULL : clockAddress(clock));
+  check(library.grate_engine_new(at(ENGINE_CONFIG), OUT_ADDRESS, ERROR_ADDRESS));
+  const words = new BigInt64Array(new SharedArrayBuffer(WORDS * 8));
+  words.set([THIS_LIBRARY, BigInt(getNumber(OUT)), 1n]);
+  return words;
+}
+
+/** Becomes one of the owners of an engine, unless there are none any more. */
+function join(shared: SharedArrayBuffer): BigInt64Array {
+  const words = shared.byteLength === WORDS * 8 ? new BigInt64Array(shared) : undefined;
+  if (words?.[LIBRARY] !== THIS_LIBRARY) {
+    throw invalidArgument("this is not an engine of this process and of the library that this thread has loaded");
+  }
+  for (;;) {
+    const owners = Atomics.load(words, OWNERS);
+    if (owners === 0n) throw new ClosedError("engine");
+    if (Atomics.compareExchange(words, OWNERS, owners, owners + 1n) === owners) return words;
+  }
+}
+
+function toJson(config: Config): string {
+  if (typeof config !== "object" || config === null) throw invalidArgument("a configuration is an object or JSON text");
+  return JSON.stringify(config);
+}

@@ -1,0 +1,387 @@
+/** `fetch` over several providers: the engine decides where each request goes, and is told what became of it. */
+
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Decision } from "./decision";
+import type { Engine } from "./engine";
+import { ClosedError, NoProviderAvailableError, StaleLeaseError, invalidArgument } from "./errors";
+import { MAX_EXCLUDED } from "./memory";
+import type { Outcome, Report, RouteOptions, Usage } from "./types";
+
+/** How `createFetch` routes. */
+export interface FetchOptions {
+  /** What the engine is asked for. */
+  capability: string;
+  /** The base URL of each provider, by its name. The path of a request is appended to it. */
+  providers: Readonly<Record<string, string | URL>>;
+  /** What a request will use, or a function that tells it for each: of its path and `init`. */
+  estimate?: RouteOptions | ((path: string, init: RequestInit) => RouteOptions) | undefined;
+  /** Makes a request one of this provider: its API key, the name of its model. Gets the caller's `init`. */
+  prepare?: ((provider: string, init: RequestInit) => RequestInit | Promise<RequestInit>) | undefined;
+  /**
+   * What an answer has used. Called once a successful answer has been read to its end, with a copy whose body can be read
+   * again. What it throws becomes a process warning, and the usage is as estimated.
+   */
+  usage?: ((response: Response, provider: string) => Usage | Promise<Usage>) | undefined;
+  /** How often a request may be sent, all providers together. By default once to each. */
+  maxAttempts?: number | undefined;
+  /** How many milliseconds a request may wait, all in all, while no provider is available. By default 0. */
+  maxWaitMs?: number | undefined;
+  /** What sends. By default the global `fetch`. */
+  fetch?: typeof globalThis.fetch | undefined;
+}
+
+/** Like the global `fetch`, but for the response. */
+export type RoutedFetch = (input: string | URL | Request, init?: RequestInit) => Promise<RoutedResponse>;
+
+/** A response that tells who gave it. */
+export type RoutedResponse = Response & {
+  /** The name of the provider. */
+  readonly provider: string;
+};
+
+/** Refusals after which another provider may serve the request: it was not processed. */
+const REFUSED: readonly number[] = [429, 503, 529];
+
+/** Failures to connect: nothing was sent. */
+const NOT_SENT = new Set([
+  "ECONNREFUSED",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "ENOTFOUND",
+  "EAI_AGAIN",
+  "UND_ERR_CONNECT_TIMEOUT",
+  "CERT_HAS_EXPIRED",
+  "DEPTH_ZERO_SELF_SIGNED_CERT",
+  "SELF_SIGNED_CERT_IN_CHAIN",
+  "UNABLE_TO_VERIFY_LEAF_SIGNATURE",
+  "ERR_TLS_CERT_ALTNAME_INVALID",
+]);
+
+const TIMED_OUT = new Set(["ETIMEDOUT", "UND_ERR_HEADERS_TIMEOUT", "UND_ERR_BODY_TIMEOUT"]);
+
+/** In milliseconds; a longer one would end at once. */
+const LONGEST_TIMER = 2 ** 31 - 1;
+
+/** Nothing reached the provider: nothing is counted, but its health suffers. */
+const UNREACHABLE: Report = {
+  outcome: "server_error",
+  requests: 0,
+  tokens: 0,
+  inputTokens: 0,
+  outputTokens: 0,
+  bytes: 0,
+  costMicroUsd: 0,
+};
+
+/**
+ * A `fetch` that sends each request to the provider that the engine chooses, and to another one if the first could not be
+ * reached or refused it (429, 503, 529), as long as the body can be sent again. Every lease is settled, with status,
+ * headers and usage, when the body of the answer has been read, was cancelled, failed, or was garbage-collected unread.
+ *
+ * It is used like `fetch`, with a path, or with a URL or Request of whose URL only path and query count. It throws
+ * `NoProviderAvailableError`, and what `fetch` throws. A refusal after which no other provider is left is returned as a
+ * response.
+ */
+export function createFetch(engine: Engine, options: FetchOptions): RoutedFetch {
+  const { capability, estimate, prepare, usage, maxWaitMs = 0 } = options;
+  const bases = new Map(Object.entries(options.providers).map(([name, url]) => [name, baseOf(url)]));
+  const { maxAttempts = bases.size } = options;
+
+  return async function routedFetch(input, given) {
+    const target = pathOf(input instanceof Request ? input.url : String(input));
+    const init = input instanceof Request ? initOf(input, given) : (given ?? {});
+    const signal = init.signal ?? undefined;
+    const wanted = typeof estimate === "function" ? estimate(target, init) : (estimate ?? {});
+    const deadline = performance.now() + maxWaitMs;
+    const tried: string[] = [];
+    let last: Failure | undefined;
+    for (let attempts = 1; ; attempts++) {
+      signal?.throwIfAborted();
+      let decision;
+      try {
+        decision = await acquire(engine, capability, wanted, tried, deadline, signal);
+      } catch (error) {
+        // What the last provider said tells more than that there is no other.
+        if (last !== undefined && error instanceof NoProviderAvailableError) return last.end();
+        last?.discard();
+        throw error;
+      }
+      last?.discard();
+      const base = bases.get(decision.provider);
+      if (base === undefined) {
+        decision.cancel();
+        throw invalidArgument(`the engine chose '${decision.provider}', for which createFetch has no URL`);
+      }
+      tried.push(decision.provider);
+      const attempt = new Attempt(decision, usage);
+      const result = await attempt.send(options.fetch ?? globalThis.fetch, base + target, init, prepare);
+      if (!(result instanceof Failure)) return result;
+      if (attempts >= maxAttempts || !isReplayable(init.body)) return result.end();
+      last = result;
+    }
+  };
+}
+
+/** A base URL without the slash at its end. */
+function baseOf(url: string | URL): string {
+  return new URL(url).href.replace(/\/+$/, "");
+}
+
+/** Path and query, with a slash in front. */
+function pathOf(text: string): string {
+  if (!/^[a-z][a-z0-9+.-]*:/i.test(text)) return text.startsWith("/") ? text : `/${text}`;
+  const { pathname, search } = new URL(text);
+  return pathname + search;
+}
+
+/** What a Request is made of, but for its URL. */
+function initOf(request: Request, init: RequestInit | undefined): RequestInit {
+  const { method, headers, body, signal, redirect } = request;
+  return { method, headers, body, signal, redirect, ...(body === null ? {} : { duplex: "half" }), ...init };
+}
+
+/** Whether a body can be sent more than once: a stream cannot. */
+function isReplayable(body: RequestInit["body"]): boolean {
+  return (
+    body === undefined ||
+    body === null ||
+    typeof body === "string" ||
+    body instanceof URLSearchParams ||
+    body instanceof FormData ||
+    body instanceof Blob ||
+    body instanceof ArrayBuffer ||
+    ArrayBuffer.isView(body)
+  );
+}
+
+/** A lease on a provider that was not tried yet; on any, if all were; after a wait, if that is allowed. */
+async function acquire(
+  engine: Engine,
+  capability: string,
+  wanted: RouteOptions,
+  tried: string[],
+  deadline: number,
+  signal: AbortSignal | undefined,
+): Promise<Decision> {
+  for (;;) {
+    try {
+      const exclude = [...(wanted.exclude ?? []), ...tried].slice(-MAX_EXCLUDED);
+      return engine.acquire(capability, { ...wanted, exclude });
+    } catch (error) {
+      if (!(error instanceof NoProviderAvailableError)) throw error;
+      if (error.heldBy === "exclusion" && tried.length > 0) {
+        tried.length = 0;
+        continue;
+      }
+      const wait = error.retryAfterMs;
+      if (wait === null || performance.now() + wait > deadline) throw error;
+      await sleep(Math.min(wait, LONGEST_TIMER), undefined, signal && { signal }).catch(() => signal?.throwIfAborted());
+    }
+  }
+}
+
+/** A request that another provider may serve. */
+class Failure {
+  /** Ends the request with it: the response, or the error that was thrown. */
+  readonly end: () => RoutedResponse;
+  /** Lets go of it. */
+  readonly discard: () => void;
+
+  constructor(end: () => RoutedResponse, discard: () => void) {
+    this.end = end;
+    this.discard = discard;
+  }
+}
+
+/** One request on its way to one provider: sees to it that its lease is settled, once. */
+class Attempt {
+  readonly #decision: Decision;
+  readonly #usage: FetchOptions["usage"];
+  readonly #started = performance.now();
+  #signal: AbortSignal | undefined;
+  #report: Report = {};
+  #settled = false;
+  /** Without the time in which nobody has asked for more of the body. */
+  #latencyMs = 0;
+
+  constructor(decision: Decision, usage: FetchOptions["usage"]) {
+    this.#decision = decision;
+    this.#usage = usage;
+  }
+
+  get provider(): string {
+    return this.#decision.provider;
+  }
+
+  /** Sends the request. A response is settled when its body ends; all else is at once. */
+  async send(
+    fetch: typeof globalThis.fetch,
+    url: string,
+    init: RequestInit,
+    prepare: FetchOptions["prepare"],
+  ): Promise<RoutedResponse | Failure> {
+    let prepared;
+    try {
+      prepared = prepare === undefined ? init : await prepare(this.provider, init);
+      this.#signal = prepared.signal ?? undefined;
+      this.#signal?.throwIfAborted();
+    } catch (error) {
+      this.cancel();
+      throw error;
+    }
+    let response: Response;
+    try {
+      response = await fetch(url, prepared);
+    } catch (error) {
+      return this.#failed(error);
+    }
+    this.#latencyMs = performance.now() - this.#started;
+    this.#report = { httpStatus: response.status, headers: response.headers };
+    if (REFUSED.includes(response.status)) {
+      this.settle();
+      const routed = withProvider(response, this.provider);
+      return new Failure(
+        () => routed,
+        // Frees the connection; if that fails, it is gone anyway.
+        () => void response.body?.cancel().catch(() => {}),
+      );
+    }
+    return this.#watched(response);
+  }
+
+  #failed(error: unknown): Failure {
+    const code = codeOf(error);
+    if (this.#signal?.aborted || code === undefined || !NOT_SENT.has(code)) {
+      // A TypeError without a cause is about the arguments of fetch, which has sent nothing then.
+      if (error instanceof TypeError && error.cause === undefined) this.cancel();
+      else this.settle({ outcome: this.#outcomeOf(error) });
+      throw error;
+    }
+    this.settle(UNREACHABLE);
+    return new Failure(
+      () => {
+        throw error;
+      },
+      () => {},
+    );
+  }
+
+  /** The response, with a body that tells how it ends. */
+  #watched(response: Response): RoutedResponse {
+    const { status, statusText, headers } = response;
+    // Those that Response does not take cannot be rebuilt around another body.
+    if (response.body === null || status < 200 || status > 599) {
+      this.settle();
+      return withProvider(response, this.provider);
+    }
+    const copy = this.#usage !== undefined && response.ok ? [] : undefined;
+    const reader = response.body.getReader();
+    const body = watch(this, reader, copy);
+    abandoned.register(body, { attempt: this, reader });
+    const watched = new Response(body, { status, statusText, headers });
+    Object.defineProperties(watched, {
+      url: { value: response.url },
+      redirected: { value: response.redirected },
+    });
+    return withProvider(watched, this.provider);
+  }
+
+  /** What an error says of the provider. */
+  #outcomeOf(error: unknown): Outcome {
+    const reason: unknown = this.#signal?.aborted ? this.#signal.reason : error;
+    const timedOut = TIMED_OUT.has(codeOf(reason) ?? "") || (reason as Error | undefined)?.name === "TimeoutError";
+    return timedOut ? "timeout" : this.#signal?.aborted ? "cancelled" : "server_error";
+  }
+
+  /** Settles the lease of a response that was read to its end. */
+  async finish(copy: Uint8Array[] | undefined): Promise<void> {
+    if (copy !== undefined) {
+      try {
+        const { httpStatus: status = 200, headers = {} } = this.#report;
+        const response = new Response(Buffer.concat(copy), { status, headers: headers as Headers });
+        this.settle({ ...this.#report, ...(await this.#usage?.(response, this.provider)) });
+      } catch (error) {
+        process.emitWarning(error instanceof Error ? error : String(error));
+      }
+    }
+    this.settle();
+  }
+
+  /** Settles the lease, unless that has happened. */
+  settle(report: Report = this.#report): void {
+    this.#end(() => this.#decision.complete({ latencyMs: this.#latencyMs || undefined, ...report }));
+  }
+
+  /** Gives the lease back. */
+  cancel(): void {
+    this.#end(() => this.#decision.cancel());
+  }
+
+  /** Reads a chunk of the body. */
+  async read(reader: BodyReader): ReturnType<BodyReader["read"]> {
+    const asked = performance.now();
+    try {
+      return await reader.read();
+    } catch (error) {
+      this.settle({ outcome: this.#outcomeOf(error), headers: this.#report.headers });
+      throw error;
+    } finally {
+      this.#latencyMs += performance.now() - asked;
+    }
+  }
+
+  #end(settle: () => void): void {
+    if (this.#settled) return;
+    try {
+      settle();
+    } catch (error) {
+      // A lease that has expired, or is gone with its engine, needs no settling; its answer is still good.
+      if (!(error instanceof StaleLeaseError || error instanceof ClosedError)) throw error;
+    }
+    this.#settled = true;
+  }
+}
+
+type BodyReader = ReadableStreamDefaultReader<Uint8Array>;
+
+/** Bodies that are collected before they end; their connections would wait for a reader for ever. */
+const abandoned = new FinalizationRegistry<{ attempt: Attempt; reader: BodyReader }>(({ attempt, reader }) => {
+  attempt.settle();
+  reader.cancel().catch(() => {});
+});
+
+/** Passes a body on, chunk by chunk as it is asked for, and tells the attempt how it ends. */
+function watch(attempt: Attempt, reader: BodyReader, copy: Uint8Array[] | undefined): ReadableStream<Uint8Array> {
+  return new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        const { done, value } = await attempt.read(reader);
+        if (done) {
+          await attempt.finish(copy);
+          controller.close();
+        } else {
+          copy?.push(value);
+          controller.enqueue(value);
+        }
+      },
+      async cancel(reason) {
+        attempt.settle();
+        await reader.cancel(reason);
+      },
+    },
+    { highWaterMark: 0 },
+  );
+}
+
+function withProvider(response: Response, provider: string): RoutedResponse {
+  return Object.defineProperty(response, "provider", { value: provider, enumerable: true, configurable: true }) as RoutedResponse;
+}
+
+/** The code of a system error, which fetch hides in the cause of its own. */
+function codeOf(error: unknown): string | undefined {
+  for (let at: unknown = error; at instanceof Error; at = at.cause) {
+    const { code } = at as NodeJS.ErrnoException;
+    if (typeof code === "string") return code;
+  }
+  return undefined;
+}

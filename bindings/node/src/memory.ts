@@ -1,0 +1,149 @@
+/**
+ * The arguments of one call, made once per thread: a thread of JavaScript is in one call at a time, and whatever code of
+ * the caller a call may run (getters, iterators) runs before its first argument is written here.
+ */
+
+import { OK, errorOf, invalidArgument } from "./errors";
+import * as layout from "./layout";
+import type { Layout } from "./layout";
+import { type Address, addressOf } from "./native";
+import type { Amount } from "./types";
+
+/** Of a provider. */
+export const MAX_QUOTAS = 32;
+/** Of one response. */
+export const MAX_HEADER_QUOTAS = 16;
+export const MAX_EXCLUDED = 64;
+/** Bytes of a name with its NUL. */
+export const NAME_SIZE = 129;
+
+const U32_MAX = 2 ** 32 - 1;
+const TWO_32 = 2 ** 32;
+
+let end = 0;
+function room(bytes: number): number {
+  const start = end;
+  end = Math.ceil((end + bytes) / 8) * 8;
+  return start;
+}
+
+// Where each argument is, in bytes from the start.
+export const ERROR = room(layout.ErrorInfo.size);
+export const DECISION = room(layout.Decision.size);
+export const REQUEST = room(layout.Request.size);
+export const RESPONSE = room(layout.Response.size);
+export const ENGINE_CONFIG = room(layout.EngineConfig.size);
+export const METRICS = room(layout.Metrics.size);
+export const PROVIDER_STATE = room(layout.ProviderState.size);
+export const QUOTA_STATES = room(MAX_QUOTAS * layout.QuotaState.size);
+export const HEADER_REPORT = room(layout.HeaderReport.size);
+export const HEADER_QUOTAS = room(MAX_HEADER_QUOTAS * layout.HeaderQuota.size);
+export const EXCLUDED = room(MAX_EXCLUDED * 8);
+export const EXCLUDED_NAMES = room(MAX_EXCLUDED * NAME_SIZE);
+/** A single result of up to 8 bytes. */
+export const OUT = room(8);
+
+const memory = new ArrayBuffer(end);
+export const u8 = Buffer.from(memory);
+export const i32 = new Int32Array(memory);
+export const u32 = new Uint32Array(memory);
+export const u64 = new BigUint64Array(memory);
+export const f64 = new Float64Array(memory);
+
+const BASE = addressOf(memory);
+
+/** The address of an argument. */
+export function at(offset: number): Address {
+  return BASE + offset;
+}
+
+export const ERROR_ADDRESS = at(ERROR);
+export const OUT_ADDRESS = at(OUT);
+
+for (const [offset, { size }] of [
+  [ERROR, layout.ErrorInfo],
+  [DECISION, layout.Decision],
+  [REQUEST, layout.Request],
+  [RESPONSE, layout.Response],
+  [ENGINE_CONFIG, layout.EngineConfig],
+  [METRICS, layout.Metrics],
+  [PROVIDER_STATE, layout.ProviderState],
+  [QUOTA_STATES, layout.QuotaState],
+  [HEADER_REPORT, layout.HeaderReport],
+  [HEADER_QUOTAS, layout.HeaderQuota],
+] as [number, Layout<string>][]) {
+  u32[offset >> 2] = size;
+}
+putNumber(PROVIDER_STATE + layout.ProviderState.at.quotas, at(QUOTA_STATES));
+putNumber(PROVIDER_STATE + layout.ProviderState.at.quotas_capacity, MAX_QUOTAS);
+putNumber(HEADER_REPORT + layout.HeaderReport.at.quotas, at(HEADER_QUOTAS));
+putNumber(HEADER_REPORT + layout.HeaderReport.at.quotas_capacity, MAX_HEADER_QUOTAS);
+
+/** Throws if the call that just got `ERROR_ADDRESS` has failed. */
+export function check(status: number): void {
+  if (status !== OK) throw failure(status);
+}
+
+/** The error of the call that just got `ERROR_ADDRESS`. */
+export function failure(status: number): Error {
+  const start = ERROR + layout.ErrorInfo.at.message;
+  return errorOf(status, u8.toString("utf8", start, u8.indexOf(0, start)));
+}
+
+/** Writes an unsigned 64-bit integer, without making a bigint of it. */
+export function putNumber(offset: number, value: number): void {
+  u32[offset >> 2] = value; // typed arrays keep the lower 32 bits
+  u32[(offset >> 2) + 1] = value / TWO_32;
+}
+
+/** Reads one; beyond 2^53 it is rounded. */
+export function getNumber(offset: number): number {
+  return u32[offset >> 2]! + u32[(offset >> 2) + 1]! * TWO_32;
+}
+
+/** The same, but null for 2^64 - 1, which is GRATE_NEVER, GRATE_ABSENT, or "no such quota". */
+export function getNumberOrNull(offset: number): number | null {
+  const low = u32[offset >> 2]!;
+  const high = u32[(offset >> 2) + 1]!;
+  return low === U32_MAX && high === U32_MAX ? null : low + high * TWO_32;
+}
+
+/** GRATE_ZERO */
+function putTrueZero(offset: number): void {
+  u32[offset >> 2] = U32_MAX;
+  u32[(offset >> 2) + 1] = U32_MAX;
+}
+
+/** Writes an amount: undefined is 0, "not given", there, and 0 is GRATE_ZERO. */
+export function putAmount(offset: number, value: Amount | undefined, what: string): void {
+  if (value === undefined) {
+    f64[offset >> 3] = 0;
+  } else if (Number.isSafeInteger(value) && (value as number) > 0) {
+    putNumber(offset, value as number);
+  } else if (value === 0 || value === 0n) {
+    putTrueZero(offset);
+  } else if (typeof value === "bigint" && value > 0n && value < 2n ** 64n - 1n) {
+    u64[offset >> 3] = value;
+  } else {
+    throw invalidArgument(`${what} is ${String(value)}, and must be a non-negative integer (a bigint beyond 2^53)`);
+  }
+}
+
+/** Writes milliseconds as nanoseconds, as `putAmount` does. */
+export function putMilliseconds(offset: number, ms: number | undefined, what: string): void {
+  if (ms === undefined) {
+    f64[offset >> 3] = 0;
+    return;
+  }
+  const ns = typeof ms === "number" ? Math.round(ms * 1e6) : NaN;
+  if (!(ns >= 0 && ns < 2 ** 64)) throw invalidArgument(`${what} is ${String(ms)}, and must be a non-negative number`);
+  if (ns === 0) putTrueZero(offset);
+  else putNumber(offset, ns);
+}
+
+/** Checks an argument that is an unsigned 64-bit integer: koffi would cut it silently. */
+export function u64Argument(value: Amount, what: string): Amount {
+  const fits = typeof value === "bigint" ? BigInt.asUintN(64, value) === value : Number.isSafeInteger(value) && value >= 0;
+  if (!fits) throw invalidArgument(`${what} is ${String(value)}, and must be a non-negative integer (a bigint beyond 2^53)`);
+  return value;
+}

@@ -1,0 +1,63 @@
+/** What a request will use and demands, as the library takes it. */
+
+import { invalidArgument } from "./errors";
+import { Candidate, Decision, Request } from "./layout";
+import * as memory from "./memory";
+import { encodeExcluded, putExcluded } from "./names";
+import { type Address, NULL, addressOf } from "./native";
+import type { RouteOptions } from "./types";
+
+// Constants of this module are faster than those of another.
+const { DECISION, REQUEST, f64, putAmount, putNumber } = memory;
+const TOKENS = REQUEST + Request.at.tokens;
+const INPUT_TOKENS = REQUEST + Request.at.input_tokens;
+const OUTPUT_TOKENS = REQUEST + Request.at.output_tokens;
+const BYTES = REQUEST + Request.at.bytes;
+const COST = REQUEST + Request.at.cost_micro_usd;
+const HEADROOM = (REQUEST + Request.at.headroom) >> 3;
+const EXCLUDE = REQUEST + Request.at.exclude;
+const EXCLUDE_LEN = REQUEST + Request.at.exclude_len;
+const CANDIDATES = DECISION + Decision.at.candidates;
+const CANDIDATES_CAPACITY = DECISION + Decision.at.candidates_capacity;
+
+const MAX_CANDIDATES = 1024;
+
+/** Room for the candidates of a decision that explains itself. */
+export interface Room {
+  readonly rows: DataView;
+  readonly address: Address;
+}
+
+let made: Room | undefined;
+function room(): Room {
+  if (made === undefined) {
+    const bytes = new ArrayBuffer(MAX_CANDIDATES * Candidate.size);
+    made = { rows: new DataView(bytes), address: addressOf(bytes) };
+    made.rows.setUint32(Candidate.at.struct_size, Candidate.size, true);
+  }
+  return made;
+}
+
+/** Writes the options to `REQUEST`. Returns where the candidates will be, if the decision is to explain itself. */
+export function putRequest(options: RouteOptions): Room | undefined {
+  const { tokens, inputTokens, outputTokens, bytes, costMicroUsd, headroom = 0, exclude, explain = false } = options;
+  if (typeof headroom !== "number") throw invalidArgument("headroom must be a number");
+  const excluded = exclude === undefined ? undefined : encodeExcluded(exclude);
+  putAmount(TOKENS, tokens, "tokens");
+  putAmount(INPUT_TOKENS, inputTokens, "inputTokens");
+  putAmount(OUTPUT_TOKENS, outputTokens, "outputTokens");
+  putAmount(BYTES, bytes, "bytes");
+  putAmount(COST, costMicroUsd, "costMicroUsd");
+  f64[HEADROOM] = headroom;
+  if (excluded === undefined) {
+    putNumber(EXCLUDE_LEN, 0);
+  } else {
+    putExcluded(excluded);
+    putNumber(EXCLUDE, memory.at(memory.EXCLUDED));
+    putNumber(EXCLUDE_LEN, excluded.length);
+  }
+  const candidates = explain ? room() : undefined;
+  putNumber(CANDIDATES, candidates === undefined ? NULL : candidates.address);
+  putNumber(CANDIDATES_CAPACITY, candidates === undefined ? 0 : MAX_CANDIDATES);
+  return candidates;
+}

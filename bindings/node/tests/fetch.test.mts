@@ -1,0 +1,366 @@
+/** `createFetch` against servers of this process: every way in which a request can end, and that its lease is settled. */
+
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { type IncomingMessage, type ServerResponse, createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { afterEach, beforeEach, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Engine, type FetchOptions, NoProviderAvailableError, type RoutedFetch, createFetch } from "libgrate";
+import { collectUntil, configOf, quota } from "./support.mjs";
+
+type Handler = (request: IncomingMessage, response: ServerResponse) => void;
+
+let cleanup: (() => void)[] = [];
+let engine: Engine;
+
+beforeEach(() => {
+  const all = [quota(100), quota(10_000, { dimension: "tokens" }), quota(10, { dimension: "concurrency" })];
+  all.forEach((q) => q.dimension === "concurrency" && delete q.window);
+  engine = new Engine(configOf({ a: all, b: all }));
+});
+afterEach(() => {
+  cleanup.forEach((end) => end());
+  cleanup = [];
+});
+
+async function serve(handler: Handler): Promise<string> {
+  const server = createServer(handler).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  cleanup.push(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+/** A port at which nobody listens. */
+async function deadUrl(): Promise<string> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, "close");
+  return `http://127.0.0.1:${port}`;
+}
+
+async function fetchOver(a: Handler | string, b: Handler | string, more: Partial<FetchOptions> = {}): Promise<RoutedFetch> {
+  const url = (of: Handler | string): Promise<string> | string => (typeof of === "string" ? of : serve(of));
+  return createFetch(engine, { capability: "api", providers: { a: await url(a), b: await url(b) }, ...more });
+}
+
+const ok: Handler = (request, response) => void response.end(`ok ${request.url}`);
+const refuse =
+  (status: number, headers: Record<string, string> = {}): Handler =>
+  (_, response) =>
+    void response.writeHead(status, headers).end("refused");
+
+function settled(): void {
+  assert.equal(engine.metrics().leasesInFlight, 0);
+}
+
+test("a request goes to the provider that was chosen, and its response tells which", async () => {
+  const grateFetch = await fetchOver(ok, refuse(500));
+  const response = await grateFetch("/v1/answer?x=1");
+  assert.equal(response.provider, "a");
+  assert.equal(response.status, 200);
+  assert.match(response.url, /\/v1\/answer\?x=1$/);
+  assert.equal(engine.metrics().leasesInFlight, 1, "a lease lasts as long as its body");
+  assert.equal(await response.text(), "ok /v1/answer?x=1");
+  settled();
+  assert.equal(engine.providerState("a").completions, 1);
+  assert.equal(engine.providerState("a").health, 1);
+});
+
+test("paths, URLs and Requests", async () => {
+  const server = await serve((request, response) => {
+    request.pipe(response);
+    response.setHeader("x-seen", `${request.method} ${request.url} ${request.headers["x-test"]}`);
+  });
+  const grateFetch = createFetch(engine, { capability: "api", providers: { a: `${server}/base/`, b: server } });
+  const post = { method: "POST", body: "hello", headers: { "x-test": "1" } };
+  for (const input of ["v1", "/v1", "https://elsewhere.example/v1", new URL("https://elsewhere.example/v1")]) {
+    const response = await grateFetch(input, post);
+    assert.equal(response.headers.get("x-seen"), "POST /base/v1 1");
+    assert.equal(await response.text(), "hello");
+  }
+  const response = await grateFetch(new Request("https://elsewhere.example/v1?q", post), { headers: { "x-test": "2" } });
+  assert.equal(response.headers.get("x-seen"), "POST /base/v1?q 2");
+  assert.equal(await response.text(), "hello");
+  settled();
+});
+
+for (const status of [429, 503, 529]) {
+  test(`a refusal with ${status} goes elsewhere`, async () => {
+    const grateFetch = await fetchOver(refuse(status, { "retry-after": "20" }), ok);
+    const response = await grateFetch("/", { method: "POST", body: JSON.stringify({ again: true }) });
+    assert.equal(response.provider, "b");
+    assert.equal(await response.text(), "ok /");
+    assert.ok(engine.providerInCooldown("a"), "the headers were reported");
+    settled();
+  });
+}
+
+test("when everybody refuses, the last refusal is the response", async () => {
+  const grateFetch = await fetchOver(refuse(429), refuse(529));
+  const response = await grateFetch("/");
+  assert.equal(response.status, 529);
+  assert.equal(response.provider, "b");
+  assert.equal(await response.text(), "refused");
+  assert.equal(engine.metrics().rateLimitedResponses, 1);
+  settled();
+});
+
+test("a provider that was refused is tried again if there are attempts left", async () => {
+  let requests = 0;
+  const grateFetch = await fetchOver(
+    (request, response) => (requests++ === 0 ? refuse(503) : ok)(request, response),
+    refuse(503),
+    { maxAttempts: 3 },
+  );
+  assert.equal((await grateFetch("/")).status, 200);
+});
+
+test("other failures are the caller's to judge", async () => {
+  const grateFetch = await fetchOver(refuse(500), ok);
+  const response = await grateFetch("/");
+  assert.equal(response.status, 500);
+  await response.text();
+  assert.ok(engine.providerHealth("a") < 1);
+  settled();
+});
+
+test("a provider that cannot be reached: nothing is counted, its health suffers, another serves", async () => {
+  const grateFetch = await fetchOver(await deadUrl(), ok, { estimate: { tokens: 500 } });
+  const response = await grateFetch("/");
+  assert.equal(response.provider, "b");
+  await response.text();
+  assert.ok(engine.providerHealth("a") < 1);
+  assert.equal(engine.remainingQuota("a", "requests"), 100);
+  assert.equal(engine.remainingQuota("a", "tokens"), 10_000);
+  assert.equal(engine.remainingQuota("b", "tokens"), 9500);
+  settled();
+});
+
+test("when nobody can be reached, the error of fetch is thrown", async () => {
+  const grateFetch = await fetchOver(await deadUrl(), await deadUrl());
+  await assert.rejects(grateFetch("/"), (error: Error) => error instanceof TypeError && /fetch failed/.test(error.message));
+  assert.equal(engine.metrics().completions, 2);
+  settled();
+});
+
+test("a stream is sent once", async () => {
+  const stream = () => ({ method: "POST", body: new Blob(["x"]).stream(), duplex: "half" }) as const;
+  const refused = await (await fetchOver(refuse(429), ok))("/", stream());
+  assert.equal(refused.status, 429);
+  await assert.rejects((await fetchOver(await deadUrl(), await deadUrl()))("/", stream()), TypeError);
+  settled();
+});
+
+test("a connection that breaks after sending is not tried again", async () => {
+  const grateFetch = await fetchOver((request) => request.socket.destroy(), ok);
+  await assert.rejects(grateFetch("/"), TypeError);
+  assert.equal(engine.providerState("b").acquires, 0);
+  assert.ok(engine.providerHealth("a") < 1);
+  assert.equal(engine.remainingQuota("a", "requests"), 99);
+  settled();
+});
+
+test("a body that breaks", async () => {
+  const grateFetch = await fetchOver((request, response) => {
+    response.writeHead(200, { "content-length": 1000 });
+    response.write("half");
+    setTimeout(() => request.socket.destroy(), 20);
+  }, ok);
+  const response = await grateFetch("/");
+  await assert.rejects(response.text());
+  assert.ok(engine.providerHealth("a") < 1);
+  settled();
+});
+
+test("a timeout counts, and is told as one", async () => {
+  const grateFetch = await fetchOver(() => {}, ok);
+  await assert.rejects(grateFetch("/", { signal: AbortSignal.timeout(30) }), { name: "TimeoutError" });
+  assert.ok(engine.providerHealth("a") < 1);
+  assert.equal(engine.remainingQuota("a", "requests"), 99);
+  settled();
+});
+
+test("a timeout of one attempt, made by prepare", async () => {
+  const prepare = (_: string, init: RequestInit) => ({ ...init, signal: AbortSignal.timeout(30) });
+  await assert.rejects((await fetchOver(() => {}, ok, { prepare }))("/"), { name: "TimeoutError" });
+  assert.ok(engine.providerHealth("a") < 1);
+  settled();
+});
+
+test("a caller that gives up: the request counts, the provider is not blamed", async () => {
+  const grateFetch = await fetchOver(() => {}, ok);
+  const reason = new Error("enough");
+  const controller = new AbortController();
+  setTimeout(() => controller.abort(reason), 30);
+  await assert.rejects(grateFetch("/", { signal: controller.signal }), reason);
+  assert.equal(engine.providerHealth("a"), 1);
+  assert.equal(engine.remainingQuota("a", "requests"), 99);
+  settled();
+  await assert.rejects(grateFetch("/", { signal: controller.signal }), reason);
+  assert.equal(engine.metrics().acquires, 1, "aborted before: nothing is asked for");
+});
+
+test("a caller that gives up while the body comes", async () => {
+  const controller = new AbortController();
+  const grateFetch = await fetchOver((_, response) => void response.writeHead(200).write("half"), ok);
+  const response = await grateFetch("/", { signal: controller.signal });
+  setTimeout(() => controller.abort(), 30);
+  await assert.rejects(response.text(), { name: "AbortError" });
+  assert.equal(engine.providerHealth("a"), 1);
+  settled();
+});
+
+test("a body that is cancelled", async () => {
+  const grateFetch = await fetchOver((_, response) => void response.writeHead(200).write("endless"), ok);
+  const response = await grateFetch("/");
+  await response.body?.cancel();
+  settled();
+});
+
+test("a body that is dropped unread", async () => {
+  let closed = false;
+  const grateFetch = await fetchOver((request, response) => {
+    request.socket.on("close", () => (closed = true));
+    response.writeHead(200).write("endless");
+  }, ok);
+  await (async () => void (await grateFetch("/")))();
+  assert.ok(await collectUntil(() => engine.metrics().leasesInFlight === 0 && closed), "its lease and its connection");
+  assert.equal(engine.metrics().completions, 1);
+});
+
+test("responses without a body", async () => {
+  const grateFetch = await fetchOver(refuse(204), ok);
+  assert.equal((await grateFetch("/")).provider, "a");
+  assert.equal((await grateFetch("/", { method: "HEAD" })).status, 204);
+  settled();
+});
+
+test("redirects", async () => {
+  const target = await serve(ok);
+  const redirect = await serve((request, response) => {
+    const location = request.url === "/loop" ? "/loop" : `${target}/there`;
+    response.writeHead(302, { location }).end();
+  });
+  const grateFetch = await fetchOver(redirect, redirect);
+  const followed = await grateFetch("/away");
+  assert.ok(followed.redirected);
+  assert.equal(await followed.text(), "ok /there");
+  const manual = await grateFetch("/away", { redirect: "manual" });
+  assert.equal(manual.status, 302);
+  await manual.text();
+  await assert.rejects(grateFetch("/loop"), TypeError);
+  await assert.rejects(grateFetch("/away", { redirect: "error" }), TypeError);
+  settled();
+});
+
+test("the usage is asked of the caller", async () => {
+  const seen: string[] = [];
+  const grateFetch = await fetchOver(
+    (_, response) => {
+      response.writeHead(200, { "content-type": "application/json" });
+      response.write('{"usage": ');
+      setTimeout(() => response.end('{"total": 1234}}'), 5);
+    },
+    ok,
+    {
+      estimate: (path, init) => ({ tokens: path.length + String(init.body).length }),
+      usage: async (response, provider) => {
+        seen.push(`${provider} ${response.headers.get("content-type")}`);
+        const { usage } = (await response.json()) as { usage: { total: number } };
+        return { tokens: usage.total };
+      },
+    },
+  );
+  const pending = await grateFetch("/123", { method: "POST", body: "456" });
+  assert.equal(engine.remainingQuota("a", "tokens"), 10_000 - 7);
+  assert.deepEqual(await pending.json(), { usage: { total: 1234 } });
+  assert.equal(engine.remainingQuota("a", "tokens"), 10_000 - 1234);
+  assert.deepEqual(seen, ["a application/json"]);
+  settled();
+});
+
+test("a usage that fails is a warning", async () => {
+  const warnings: Error[] = [];
+  const listen = (warning: Error): void => void warnings.push(warning);
+  process.on("warning", listen);
+  cleanup.push(() => void process.off("warning", listen));
+  const thrown = new Error("no usage in it");
+  const grateFetch = await fetchOver(ok, ok, {
+    usage: (response) => {
+      if (response.url === "") throw thrown;
+      return {};
+    },
+  });
+  assert.equal(await (await grateFetch("/")).text(), "ok /");
+  assert.equal(await (await (await fetchOver(ok, ok, { usage: () => ({ tokens: -1 }) }))("/")).text(), "ok /");
+  await sleep(10);
+  assert.equal(warnings[0], thrown);
+  assert.equal(warnings[1]?.name, "InvalidArgumentError");
+  settled();
+});
+
+test("requests are prepared for their provider", async () => {
+  const echo: Handler = (request, response) => void response.end(request.headers.authorization);
+  const grateFetch = await fetchOver(refuse(429), echo, {
+    prepare: async (provider, init) => ({ ...init, headers: { authorization: `key of ${provider}` } }),
+  });
+  assert.equal(await (await grateFetch("/")).text(), "key of b");
+  const prepare = (): never => {
+    throw new Error("no key");
+  };
+  await assert.rejects((await fetchOver(ok, ok, { prepare }))("/"), /no key/);
+  assert.equal(engine.metrics().cancellations, 1);
+  settled();
+});
+
+test("arguments that fetch does not take", async () => {
+  const grateFetch = await fetchOver(ok, ok);
+  await assert.rejects(grateFetch("/", { method: "GET", body: "x" }), TypeError);
+  await assert.rejects(grateFetch("/", { headers: { "bad name": "x" } }), TypeError);
+  assert.equal(engine.metrics().cancellations, 2);
+  assert.equal(engine.remainingQuota("a", "requests"), 100);
+  settled();
+  assert.throws(() => createFetch(engine, { capability: "api", providers: { a: "not a URL" } }), TypeError);
+  const partial = createFetch(engine, { capability: "api", providers: { b: "http://127.0.0.1:1" } });
+  await assert.rejects(partial("/"), /for which createFetch has no URL/);
+  settled();
+});
+
+test("nothing available: an error at once, or a wait", async () => {
+  const url = await serve(ok);
+  engine = new Engine(configOf({ a: [quota(1, { window_ms: 300, window: undefined as never })] }));
+  const options = { capability: "api", providers: { a: url } };
+  await (await createFetch(engine, options)("/")).text();
+  await assert.rejects(createFetch(engine, options)("/"), NoProviderAvailableError);
+  await assert.rejects(createFetch(engine, { ...options, maxWaitMs: 50 })("/"), NoProviderAvailableError);
+  const patient = createFetch(engine, { ...options, maxWaitMs: 2000 });
+  assert.equal((await patient("/")).status, 200);
+  const controller = new AbortController();
+  setTimeout(() => controller.abort(new Error("enough")), 20);
+  await assert.rejects(patient("/", { signal: controller.signal }), /enough/);
+  await assert.rejects(createFetch(engine, { ...options, estimate: { exclude: ["a"] } })("/"), { heldBy: "exclusion" });
+});
+
+test("more providers than can be excluded", async () => {
+  const dead = await deadUrl();
+  const names = Array.from({ length: 70 }, (_, i) => `p${i}`);
+  engine = new Engine(configOf(Object.fromEntries(names.map((name) => [name, [quota(10)]]))));
+  const providers = Object.fromEntries(names.map((name) => [name, dead]));
+  await assert.rejects(createFetch(engine, { capability: "api", providers })("/"), TypeError);
+  assert.equal(engine.metrics().completions, 70);
+  settled();
+});
+
+test("an engine that is closed meanwhile does not spoil the answer", async () => {
+  const grateFetch = await fetchOver(ok, ok);
+  const response = await grateFetch("/");
+  engine.close();
+  assert.equal(await response.text(), "ok /");
+  await assert.rejects(grateFetch("/"), { name: "ClosedError" });
+});
