@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Dict, Optional, Type
 from . import _native
 
 if TYPE_CHECKING:
-    from ._engine import Decision
+    from ._decision import Decision
 
 
 class GrateError(Exception):
@@ -123,7 +123,11 @@ class EngineClosed(GrateError, RuntimeError):
 
     @property
     def name(self) -> str:
-        return "EngineClosed"
+        return type(self).__name__
+
+
+class ForkedEngine(EngineClosed):
+    """The engine was made before a fork and used in the child. It belongs to the parent: make another one."""
 
 
 _BY_CODE: Dict[int, Type[GrateError]] = {

@@ -8,6 +8,7 @@ from ctypes import addressof, byref, c_char_p, c_uint64, c_void_p
 from typing import Any, Callable, Dict, Iterable, List, Optional, Protocol, Sequence, Tuple, Union
 
 from . import _native
+from ._clock import Clock
 from ._errors import GrateError, InvalidArgument, InvalidName, error
 from ._types import DIMENSIONS, HELD_BY, OUTCOMES, Breakdown, Candidate, Status
 
@@ -25,8 +26,6 @@ MAX_CANDIDATES = 1024  # of a decision that explains itself; the best ones if a 
 
 pack_request = _native.packer(_native.Request).pack_into
 _pack_response = _native.packer(_native.Response).pack_into
-unpack_decision = _native.packer(_native.Decision).unpack_from
-_candidate_layout = _native.packer(_native.Candidate)
 REQUEST_SIZE = ctypes.sizeof(_native.Request)
 _RESPONSE_SIZE = ctypes.sizeof(_native.Response)
 _DECISION_SIZE = ctypes.sizeof(_native.Decision)
@@ -43,6 +42,7 @@ class Scratch:
         "full_request",
         "full_request_ref",
         "decision",
+        "decision_bytes",
         "decision_ref",
         "explained",
         "explained_ref",
@@ -63,6 +63,7 @@ class Scratch:
         self.full_request = _native.Request(REQUEST_SIZE)
         self.full_request_ref = byref(self.full_request)
         self.decision = _native.Decision(_DECISION_SIZE)
+        self.decision_bytes = memoryview(self.decision).cast("B")
         self.decision_ref = byref(self.decision)
         self.explained: Optional[_native.Decision] = None
         self.explained_ref: Any = None
@@ -121,38 +122,54 @@ class Handle:
     """Owns the engine of the library. Calls under way refer to it, so that it is freed after the last of them,
     whatever thread closes the engine meanwhile."""
 
-    __slots__ = ("pointer", "providers")
+    __slots__ = ("pointer", "address", "providers", "clock")
 
-    def __init__(self, pointer: c_void_p) -> None:
-        self.pointer = pointer
-        # Names by address: they stay where they are as long as the engine.
-        self.providers: Dict[int, str] = {0: ""}
+    def __init__(self, pointer: c_void_p, clock: Optional[Clock]) -> None:
+        self.pointer = pointer  # for functions without argument types, which would cut a number to 32 bits
+        self.address: int = pointer.value or 0
+        self.clock = clock  # the functions of a `Clock` are called as long as the engine lives
+        # Names by address: they stay where they are as long as the engine. No name, that of an empty capability, is "".
+        self.providers: Dict[Optional[int], str] = {0: "", None: ""}
 
-    def provider(self, address: int) -> str:
+    def provider(self, address: Optional[int]) -> str:
         name = self.providers.get(address)
         if name is None:
+            assert address is not None
             name = self.providers[address] = ctypes.string_at(address).decode()
         return name
+
+    def disown(self) -> None:
+        """In a forked child: the engine is the parent's, and is not freed here."""
+        self.pointer.value = None
+        self.address = 0
 
     def __del__(self, _free: Callable[[c_void_p], None] = _native.lib.grate_engine_free) -> None:
         # Bound as a default: at the exit of the interpreter the module may be gone already.
         _free(self.pointer)
 
 
+def waiting(ns: int) -> Optional[int]:
+    return None if ns == _native.NEVER else ns
+
+
+def breakdown(row: Union[_native.Decision, _native.Candidate]) -> Breakdown:
+    return Breakdown(row.quota_score, row.health_score, row.priority_score, row.latency_score)
+
+
 def read_candidates(handle: Handle, s: Scratch, count: int) -> Tuple[Candidate, ...]:
-    rows = memoryview(s.candidates).cast("B")[: count * _CANDIDATE_SIZE]
     return tuple(
         Candidate(
-            handle.provider(r[2]),
-            r[3],
-            Breakdown(*r[4:8]),
-            r[8],
-            HELD_BY[r[1]],
-            None if r[9] == _native.NEVER else r[9],
-            DIMENSIONS[r[10]],
-            r[12],
+            handle.provider(row.provider),
+            row.score,
+            breakdown(row),
+            row.seconds_to_exhaustion,
+            HELD_BY[row.held_by],
+            waiting(row.retry_after_ns),
+            DIMENSIONS[row.held_dimension],
+            row.held_window_ns,
+            row.index,
         )
-        for r in _candidate_layout.iter_unpack(rows)
+        for row in s.candidates[:count]
     )
 
 
