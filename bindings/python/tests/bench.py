@@ -6,11 +6,15 @@ batches that take turns, so that what else the machine does meets both.
 
 import json
 import statistics
+import sys
 import time
 from pathlib import Path
 
-import grate
-from grate import _native
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+import grate  # noqa: E402
+from grate import _native  # noqa: E402
 
 CALLS = 2000
 SECONDS = 4.0
@@ -32,7 +36,7 @@ def cycle(engine):
 
 
 def main():
-    config = Path(__file__).resolve().parents[2] / "bench.json"
+    config = HERE.parents[1] / "bench.json"
     empties, cycles = [], []
     with grate.Engine(json.loads(config.read_text(encoding="utf-8"))) as engine:
         version = _native.lib.grate_version

@@ -247,7 +247,6 @@ def test_a_streamed_body_is_sent_once(kind, engine):
         assert answer.status_code == 429
 
     with upstreams.server(lambda handler: handler.reply(429)) as a:
-        # Chunked, which the server does not read: each connection is used once.
         kind(engine, {"a": a, "b": a}).run(work())
     assert settled(engine).completions == 1
 

@@ -55,8 +55,12 @@ def server(answer):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self):
-            length = int(self.headers.get("content-length", 0))
-            self.body = self.rfile.read(length)
+            self.body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            if "transfer-encoding" in self.headers:
+                while size := int(self.rfile.readline(), 16):
+                    self.body += self.rfile.read(size)
+                    self.rfile.readline()
+                self.rfile.readline()
             answer(self)
 
         do_POST = do_GET
