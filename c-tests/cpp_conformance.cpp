@@ -223,7 +223,7 @@ private:
             }
             try {
                 one(verb->key, verb);
-            } catch (const Mismatch &mismatch) {
+            } catch (const std::exception &mismatch) {
                 fail(here, ": ", mismatch.what());
             }
         }
@@ -345,7 +345,8 @@ private:
     }
 
     template <class D>
-    void decided(const json *a, const grate::Status &status, const D &decision, const grate::Candidates &candidates, bool leased) {
+    void decided(const json *a, const grate::Status &status, const D &decision, const grate::Candidates &candidates,
+                 bool leased) {
         only(a, request_keys + Keys{"capability", "as", "expect"});
         const json *expect = json_get(a, "expect");
         if (expect != nullptr) only(expect, decision_keys + Keys{"candidates"});
@@ -398,7 +399,8 @@ private:
                 fail("provider: expected ", text_of(node), ", got '", row.provider(), "'");
         }
         if (const json *node = json_get(expect, "held_by"))
-            if (row.held_by() != named(holds, node)) fail("held_by: expected ", text_of(node), ", got ", to_string(row.held_by()));
+            if (row.held_by() != named(holds, node))
+                fail("held_by: expected ", text_of(node), ", got ", to_string(row.held_by()));
         if (const json *node = json_get(expect, "held_dimension")) {
             std::optional<Dimension> want;
             if (node->type != JSON_NULL) want = named(dimensions, node);
@@ -408,7 +410,8 @@ private:
         if (const json *node = json_get(expect, "retry_after_ns")) compare("retry_after_ns", node, to_u64(row.retry_after()));
         const std::pair<const char *, double> values[] = {
             {"quota", row.quota_score()},   {"health", row.health_score()}, {"priority", row.priority_score()},
-            {"latency", row.latency_score()}, {"score", row.score()},       {"seconds_to_exhaustion", row.time_to_exhaustion().count()}};
+            {"latency", row.latency_score()}, {"score", row.score()},
+            {"seconds_to_exhaustion", row.time_to_exhaustion().count()}};
         for (const auto &[what, got] : values)
             if (const json *node = json_get(expect, what)) compare(what, node, got, within);
         if (const json *weights = json_get(expect, "weights")) {
