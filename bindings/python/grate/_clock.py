@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
-from typing import Any, Callable
+from typing import Any, Callable, NoReturn
 
 from . import _native
 
@@ -34,6 +34,9 @@ class Clock:
         """What it shows, in monotonic nanoseconds."""
         now: int = _lib.grate_clock_now_ns(self._pointer)
         return now
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a clock cannot be copied or sent to another process")
 
     def __del__(self, _free: Callable[[int], None] = _lib.grate_clock_free) -> None:
         # Bound as a default: at the exit of the interpreter the module may be gone already.

@@ -168,5 +168,11 @@ class Decision(Base):
         except (StaleLease, EngineClosed):
             pass  # settled through its number, expired, or gone with the engine: nothing is left to give back
 
+    def __reduce__(self) -> Tuple[Any, ...]:
+        # Without its engine, as that of an error which a worker process reports.
+        if self.lease:
+            raise TypeError("a lease cannot be copied or sent to another process")
+        return Decision, (None, self.provider, self._raw, self._candidates)
+
     def __repr__(self) -> str:
         return f"<grate.Decision provider={self.provider!r} score={self.score:.3f} lease={self.lease:#x}>"

@@ -8,7 +8,7 @@ import os
 import weakref
 from ctypes import addressof, byref, c_double, c_int32, c_uint64, c_void_p
 from types import TracebackType
-from typing import Any, Callable, Mapping, Optional, Sequence, Type, Union
+from typing import Any, Callable, Mapping, NoReturn, Optional, Sequence, Type, Union
 
 from . import _native
 from ._clock import Clock
@@ -92,6 +92,9 @@ class Engine:
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an engine cannot be copied or sent to another process: make one there")
 
     # ---------------------------------------------------------------- configuration
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Dict, Optional, Type
+from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple, Type
 
 from . import _native
 
@@ -72,6 +72,9 @@ class NoAvailableProviders(GrateError):
         # No text yet: under load this is raised often, caught, and never printed.
         super().__init__("")
         self.decision = decision
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return type(self), (self.decision,)
 
     @property
     def provider(self) -> Optional[str]:

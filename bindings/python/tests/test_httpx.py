@@ -21,11 +21,14 @@ RATE = 28  # per second: more than any upstream allows, or all of them in turn
 SECONDS = 6
 
 
-@pytest.fixture(scope="module", autouse=True)
-def nginx():
+@pytest.fixture
+def bases():
+    """Base URLs of the metered upstreams, rested."""
     why = upstreams.missing()
     if why is not None:
         pytest.skip(f"skipped: {why}")
+    with upstreams.metered() as made:
+        yield made
 
 
 def settled(engine):
@@ -120,8 +123,8 @@ def post(path="/", **more):
 
 
 @both
-def test_known_quotas_are_kept(kind):
-    with upstreams.metered() as bases, grate.Engine(upstreams.config()) as engine:
+def test_known_quotas_are_kept(kind, bases):
+    with grate.Engine(upstreams.config()) as engine:
         statuses = kind(engine, bases, "answer").load(RATE * SECONDS)
         metrics = settled(engine)
     assert statuses == [200] * (RATE * SECONDS)
@@ -132,8 +135,8 @@ def test_known_quotas_are_kept(kind):
 
 @both
 @pytest.mark.parametrize("factor", [0, 10], ids=["absent", "tenfold"])
-def test_wrong_quotas_are_met_and_reported(kind, factor):
-    with upstreams.metered() as bases, grate.Engine(upstreams.config(factor)) as engine:
+def test_wrong_quotas_are_met_and_reported(kind, factor, bases):
+    with grate.Engine(upstreams.config(factor)) as engine:
         statuses = kind(engine, bases, "answer", max_wait_secs=1).load(RATE * 3)
         metrics = settled(engine)
         used = [engine.provider_state(name) for name in bases]
