@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Optional, Tuple, Type
 
 from . import _native
 from ._errors import EngineClosed, StaleLease
-from ._marshal import Headers, breakdown, waiting
+from ._marshal import Headers, waiting
 from ._types import DIMENSIONS, HELD_BY, Breakdown, Candidate, Dimension, HeldBy, Status
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ class Decision(Base):
     @property
     def breakdown(self) -> Breakdown:
         """The components of the score."""
-        return breakdown(self._row)
+        row = self._row
+        return Breakdown(row.quota_score, row.health_score, row.priority_score, row.latency_score)
 
     @property
     def seconds_to_exhaustion(self) -> float:

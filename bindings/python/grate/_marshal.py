@@ -26,6 +26,7 @@ MAX_CANDIDATES = 1024  # of a decision that explains itself; the best ones if a 
 
 pack_request = _native.packer(_native.Request).pack_into
 _pack_response = _native.packer(_native.Response).pack_into
+_candidate_layout = _native.packer(_native.Candidate)
 REQUEST_SIZE = ctypes.sizeof(_native.Request)
 _RESPONSE_SIZE = ctypes.sizeof(_native.Response)
 _DECISION_SIZE = ctypes.sizeof(_native.Decision)
@@ -152,24 +153,21 @@ def waiting(ns: int) -> Optional[int]:
     return None if ns == _native.NEVER else ns
 
 
-def breakdown(row: Union[_native.Decision, _native.Candidate]) -> Breakdown:
-    return Breakdown(row.quota_score, row.health_score, row.priority_score, row.latency_score)
-
-
 def read_candidates(handle: Handle, s: Scratch, count: int) -> Tuple[Candidate, ...]:
+    rows = memoryview(s.candidates).cast("B")[: count * _CANDIDATE_SIZE]
     return tuple(
         Candidate(
-            handle.provider(row.provider),
-            row.score,
-            breakdown(row),
-            row.seconds_to_exhaustion,
-            HELD_BY[row.held_by],
-            waiting(row.retry_after_ns),
-            DIMENSIONS[row.held_dimension],
-            row.held_window_ns,
-            row.index,
+            handle.provider(r[2]),
+            r[3],
+            Breakdown(*r[4:8]),
+            r[8],
+            HELD_BY[r[1]],
+            waiting(r[9]),
+            DIMENSIONS[r[10]],
+            r[12],
+            r[11],
         )
-        for row in s.candidates[:count]
+        for r in _candidate_layout.iter_unpack(rows)
     )
 
 

@@ -448,6 +448,25 @@ def test_a_cancelled_task(engine):
     assert settled(engine).completions == 3
 
 
+def test_trio(engine):
+    trio = pytest.importorskip("trio", reason="skipped: trio is not installed")
+
+    async def main(refusing, accepting):
+        transport = AsyncTransport(engine, "api", {"a": refusing, "b": accepting})
+        async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+            assert (await client.get("/")).status_code == 200
+            with trio.move_on_after(0.2) as scope:
+                await client.get("/slow")
+            assert scope.cancelled_caught
+
+    def answer(handler):
+        slowly(handler) if handler.path == "/slow" else fine(handler)
+
+    with upstreams.server(lambda handler: handler.reply(429, Retry_After="9")) as a, upstreams.server(answer) as b:
+        trio.run(main, a, b)
+    assert settled(engine).completions == 3
+
+
 def test_an_engine_that_is_closed_meanwhile(engine):
     with upstreams.server(slowly) as a:
         with httpx.Client(transport=Transport(engine, "api", {"a": a, "b": a}), base_url="http://api") as client:
