@@ -194,12 +194,13 @@ private:
             elsewhere = answer.status == 429 || answer.status == 503 || answer.status == 529;
         } else {
             answer.error = curl_easy_strerror(code);
-            double connected = 0;
-            curl_easy_getinfo(easy, CURLINFO_CONNECT_TIME, &connected);
+            long sent = 0; // bytes: also right if a connection was reused
+            curl_easy_getinfo(easy, CURLINFO_REQUEST_SIZE, &sent);
             response.outcome = grate::Outcome::server_error;
-            if (connected == 0) {
-                // Nothing was sent, so nothing is counted, but the provider's health suffers.
-                response.requests = 0;
+            if (sent == 0) {
+                // Nothing is counted, but the provider's health suffers.
+                response.requests = response.tokens = response.input_tokens = response.output_tokens = 0;
+                response.bytes = response.cost_micro_usd = 0;
                 elsewhere = true;
             } else if (code == CURLE_OPERATION_TIMEDOUT) {
                 response.outcome = grate::Outcome::timeout;
