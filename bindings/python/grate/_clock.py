@@ -1,38 +1,42 @@
-"""The clock for tests and simulations."""
+"""Clocks other than the system's."""
 
 from __future__ import annotations
 
-from typing import Callable
+import ctypes
+import logging
+from typing import Any, Callable, NoReturn
 
 from . import _native
 
 _lib = _native.lib
+_log = logging.getLogger("grate")
 
 
-class MockClock:
-    """A clock that stands still until it is moved. It starts at 0 ns and at `unix_ms` milliseconds since the epoch."""
+class Clock:
+    """A clock that asks the caller: `monotonic_ns` for intervals, in nanoseconds from any start, and `unix_ms` for
+    calendar windows and dates, in milliseconds since the epoch.
 
-    __slots__ = ("_pointer",)
+    Both are called without arguments on whatever thread calls the engine, several at once, and must not call into an
+    engine. A time before an earlier one counts as "no time has passed"; so does an exception, which is logged (logger
+    `grate`), because nothing may unwind through the library.
+    """
 
-    def __init__(self, unix_ms: int = 0) -> None:
-        self._pointer: int = _lib.grate_clock_mock_new(_checked(unix_ms))
+    __slots__ = ("_pointer", "_keep")
 
-    def advance_ms(self, ms: int) -> None:
-        """Moves the clock, monotonic and Unix time alike."""
-        _lib.grate_clock_advance_ms(self._pointer, _checked(ms))
-
-    def advance_secs(self, secs: int) -> None:
-        """Moves the clock, monotonic and Unix time alike."""
-        _lib.grate_clock_advance_secs(self._pointer, _checked(secs))
-
-    def set_ns(self, ns: int) -> None:
-        """Sets the clock to `ns` nanoseconds after its start. Going back counts as "no time has passed"."""
-        _lib.grate_clock_set_ns(self._pointer, _checked(ns))
+    def __init__(self, monotonic_ns: Callable[[], int], unix_ms: Callable[[], int]) -> None:
+        # The library calls these as long as the engine lives, which therefore keeps the clock.
+        self._keep: Any = (_native.READ_CLOCK(_guarded(monotonic_ns)), _native.READ_CLOCK(_guarded(unix_ms)))
+        made = ctypes.c_void_p()
+        _lib.grate_clock_callback_new(*self._keep, None, ctypes.byref(made), None)
+        self._pointer: int = made.value or 0
 
     def now_ns(self) -> int:
-        """Nanoseconds since its start."""
+        """What it shows, in monotonic nanoseconds."""
         now: int = _lib.grate_clock_now_ns(self._pointer)
         return now
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a clock cannot be copied or sent to another process")
 
     def __del__(self, _free: Callable[[int], None] = _lib.grate_clock_free) -> None:
         # Bound as a default: at the exit of the interpreter the module may be gone already.
@@ -41,8 +45,43 @@ class MockClock:
             _free(pointer)
 
 
-def _checked(value: int) -> int:
+class MockClock(Clock):
+    """A clock that stands still until it is moved. It starts at 0 ns and at `unix_ms` milliseconds since the epoch."""
+
+    __slots__ = ()
+
+    def __init__(self, unix_ms: int = 0) -> None:
+        self._pointer = _lib.grate_clock_mock_new(checked(unix_ms))
+
+    def advance_ms(self, ms: int) -> None:
+        """Moves the clock, monotonic and Unix time alike."""
+        _lib.grate_clock_advance_ms(self._pointer, checked(ms))
+
+    def advance_secs(self, secs: int) -> None:
+        """Moves the clock, monotonic and Unix time alike."""
+        _lib.grate_clock_advance_secs(self._pointer, checked(secs))
+
+    def set_ns(self, ns: int) -> None:
+        """Sets the clock to `ns` nanoseconds after its start. Going back counts as "no time has passed"."""
+        _lib.grate_clock_set_ns(self._pointer, checked(ns))
+
+
+def checked(value: int) -> int:
     # ctypes would wrap silently.
     if not 0 <= value < 2**64:
         raise ValueError(f"{value} is not in the range of an unsigned 64-bit integer")
     return value
+
+
+def _guarded(read: Callable[[], int]) -> Callable[[Any], int]:
+    last = 0
+
+    def call(_: Any) -> int:
+        nonlocal last
+        try:
+            last = checked(read())
+        except BaseException:
+            _log.exception("a clock failed: it stands still")
+        return last
+
+    return call

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
+import weakref
 from ctypes import addressof, byref, c_double, c_int32, c_uint64, c_void_p
 from types import TracebackType
-from typing import Any, Callable, Mapping, Optional, Sequence, Tuple, Type, Union
+from typing import Any, Callable, Mapping, NoReturn, Optional, Sequence, Type, Union
 
 from . import _native
-from ._clock import MockClock
-from ._errors import EngineClosed, InvalidArgument, InvalidConfig, NoAvailableProviders, StaleLease, error
+from ._clock import Clock
+from ._config import CapabilityConfig, Config, ProviderConfig
+from ._decision import Decision
+from ._errors import EngineClosed, ForkedEngine, GrateError, InvalidArgument, InvalidConfig, NoAvailableProviders, error
 from ._marshal import (
     REQUEST_SIZE,
     WRONG,
@@ -27,22 +31,8 @@ from ._marshal import (
     pack_request,
     pool,
     read_candidates,
-    unpack_decision,
 )
-from ._types import (
-    CIRCUITS,
-    DIMENSIONS,
-    HELD_BY,
-    STRATEGIES,
-    Breakdown,
-    Candidate,
-    Dimension,
-    HeldBy,
-    Metrics,
-    ProviderState,
-    QuotaState,
-    Status,
-)
+from ._types import CIRCUITS, DIMENSIONS, STRATEGIES, Dimension, Metrics, ProviderState, QuotaState, Status
 
 _lib = _native.lib
 _acquire = _lib.grate_engine_acquire
@@ -51,158 +41,23 @@ _complete = _lib.grate_engine_complete
 _cancel = _lib.grate_engine_cancel
 _observe = _lib.grate_engine_observe
 
-_NEVER = _native.NEVER
 _NONE_AVAILABLE = _native.ERR_NO_PROVIDER_AVAILABLE
 _MAX_QUOTAS = 32  # of a provider
-
-
-class Decision:
-    """Where a request goes, and why.
-
-    As a context manager it gives its lease back on leaving the block, with or without an exception, unless it was
-    settled before. A request that was sent must be settled with `complete`: giving it back would uncount it.
-    """
-
-    __slots__ = ("provider", "lease", "_engine", "_raw", "_candidates", "_settled")
-
-    provider: str
-    """The chosen provider."""
-    lease: int
-    """What `complete` and `cancel` settle; 0 from `select`, which reserves nothing."""
-
-    def __init__(
-        self, engine: Engine, provider: str, raw: Tuple[Any, ...], candidates: Optional[Tuple[Candidate, ...]]
-    ) -> None:
-        self.provider = provider
-        self.lease = raw[2]
-        self._engine = engine
-        self._raw = raw
-        self._candidates = candidates
-        self._settled = False
-
-    @property
-    def score(self) -> float:
-        """Weighted sum of the breakdown, from 0 to 1."""
-        score: float = self._raw[4]
-        return score
-
-    @property
-    def breakdown(self) -> Breakdown:
-        """The components of the score."""
-        return Breakdown(*self._raw[5:9])
-
-    @property
-    def seconds_to_exhaustion(self) -> float:
-        """Until the first quota is spent if the present burn goes on; infinity if none will be."""
-        seconds: float = self._raw[9]
-        return seconds
-
-    @property
-    def held_by(self) -> Optional[HeldBy]:
-        """None, or, in the decision of `NoAvailableProviders`, what holds the provider."""
-        held_by: int = self._raw[1]
-        return HELD_BY[held_by]
-
-    @property
-    def retry_after_ns(self) -> Optional[int]:
-        """0, or nanoseconds until the provider can take this request; None if waiting does not help."""
-        wait: int = self._raw[10]
-        return None if wait == _NEVER else wait
-
-    @property
-    def held_dimension(self) -> Optional[Dimension]:
-        """The quota that holds the provider, if one does."""
-        dimension: int = self._raw[11]
-        return DIMENSIONS[dimension]
-
-    @property
-    def held_window_ns(self) -> int:
-        """The window of that quota, else 0."""
-        window: int = self._raw[13]
-        return window
-
-    @property
-    def candidates(self) -> Tuple[Candidate, ...]:
-        """All providers of the capability: those that can be chosen, best first, then those that are held, soonest
-        free first. Needs `explain=True`."""
-        if self._candidates is None:
-            raise RuntimeError("this decision was not explained: pass explain=True to select or acquire")
-        return self._candidates
-
-    @property
-    def alternatives(self) -> Tuple[Candidate, ...]:
-        """The other providers that could have been chosen, best first. Needs `explain=True`."""
-        return tuple(c for c in self.candidates if c.held_by is None)[1:]
-
-    @property
-    def held(self) -> Tuple[Candidate, ...]:
-        """The providers that could not be chosen, soonest free first. Needs `explain=True`."""
-        return tuple(c for c in self.candidates if c.held_by is not None)
-
-    def complete(
-        self,
-        status: Optional[Status] = None,
-        http_status: Optional[int] = None,
-        latency_ms: Optional[float] = None,
-        tokens: Optional[int] = None,
-        input_tokens: Optional[int] = None,
-        output_tokens: Optional[int] = None,
-        requests: Optional[int] = None,
-        bytes: Optional[int] = None,
-        cost_micro_usd: Optional[int] = None,
-        retry_after_ms: Optional[float] = None,
-        headers: Optional[Headers] = None,
-    ) -> None:
-        """Settles the lease of a request that was sent. See `Engine.complete`."""
-        self._engine.complete(
-            self,
-            status,
-            http_status,
-            latency_ms,
-            tokens,
-            input_tokens,
-            output_tokens,
-            requests,
-            bytes,
-            cost_micro_usd,
-            retry_after_ms,
-            headers,
-        )
-
-    def cancel(self) -> None:
-        """Gives the lease of a request back that was not sent."""
-        self._engine.cancel(self)
-
-    def __enter__(self) -> Decision:
-        return self
-
-    def __exit__(
-        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
-    ) -> None:
-        if self._settled or not self.lease:
-            return
-        try:
-            self._engine.cancel(self)
-        except (StaleLease, EngineClosed):
-            pass  # settled through its number, expired, or gone with the engine: nothing is left to give back
-
-    def __repr__(self) -> str:
-        return f"<grate.Decision provider={self.provider!r} score={self.score:.3f} lease={self.lease:#x}>"
 
 
 class Engine:
     """Providers, capabilities, quotas, health and leases. All methods may be called on any thread at any time.
 
-    `config` is applied as by `configure`. `clock` is a `MockClock` for tests; None is the system's time.
+    `config` is applied as by `configure`. `clock` is a `MockClock` for tests, or a `Clock`; None is the system's time.
     """
 
-    __slots__ = ("_handle", "_clock", "__weakref__")
+    __slots__ = ("_handle", "_forked", "__weakref__")
 
     def __init__(
-        self, config: Union[Mapping[str, Any], str, bytes, None] = None, clock: Optional[MockClock] = None
+        self, config: Union[Config, Mapping[str, Any], str, bytes, None] = None, clock: Optional[Clock] = None
     ) -> None:
         self._handle: Optional[Handle] = None
-        self._clock = clock
+        self._forked = False
         settings = _native.EngineConfig(ctypes.sizeof(_native.EngineConfig))
         if clock is not None:
             settings.clock = clock._pointer
@@ -211,7 +66,8 @@ class Engine:
         code = _lib.grate_engine_new(byref(settings), byref(pointer), byref(failed))
         if code:
             raise error(code, failed.message.decode("utf-8", "replace"))
-        self._handle = Handle(pointer)
+        self._handle = Handle(pointer, clock)
+        _engines.add(self)
         if config is not None:
             self.configure(config)
 
@@ -221,8 +77,13 @@ class Engine:
 
     @property
     def closed(self) -> bool:
-        """Whether `close` was called."""
+        """Whether it cannot be used any more: `close` was called, or it belongs to the process that forked this one."""
         return self._handle is None
+
+    def _gone(self) -> EngineClosed:
+        if self._forked:
+            return ForkedEngine("this engine was made before a fork and is the parent's: make one in the child")
+        return EngineClosed("this engine is closed")
 
     def __enter__(self) -> Engine:
         return self
@@ -232,9 +93,12 @@ class Engine:
     ) -> None:
         self.close()
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an engine cannot be copied or sent to another process: make one there")
+
     # ---------------------------------------------------------------- configuration
 
-    def configure(self, config: Union[Mapping[str, Any], str, bytes]) -> None:
+    def configure(self, config: Union[Config, Mapping[str, Any], str, bytes]) -> None:
         """Applies a configuration, whole or not at all: a dict in the JSON form, or a JSON document as text.
 
         It registers or changes what it names and leaves the rest, or, with `"replace": True`, removes what it does not
@@ -250,6 +114,14 @@ class Engine:
             except ValueError as failed:
                 raise InvalidConfig(str(failed)) from None
         self._cold(_lib.grate_engine_configure_json, document, len(document))
+
+    def upsert_provider(self, provider: Union[ProviderConfig, Mapping[str, Any]]) -> None:
+        """Registers a provider, or changes one: one of the `providers` of a configuration."""
+        self.configure({"providers": [provider]})
+
+    def upsert_capability(self, capability: Union[CapabilityConfig, Mapping[str, Any]]) -> None:
+        """Registers a capability, or replaces its list of providers: one of the `capabilities` of a configuration."""
+        self.configure({"capabilities": [capability]})
 
     def remove_provider(self, name: str) -> None:
         """Removes a provider, also from every capability. Its leases can still be settled."""
@@ -319,7 +191,7 @@ class Engine:
     ) -> Decision:
         handle = self._handle
         if handle is None:
-            raise EngineClosed("this engine is closed")
+            raise self._gone()
         name = names.get(capability) or encode(capability)
         excluded = name_array(exclude) if exclude else None
         try:
@@ -358,15 +230,17 @@ class Engine:
             failed = s.failure(code)
             pool.append(s)
             raise failed
-        raw = unpack_decision(decision)
-        candidates = read_candidates(handle, s, raw[16]) if explain else None
+        if explain:
+            raw = bytes(decision)
+            candidates = read_candidates(handle, s, decision.candidates_len)
+        else:
+            raw = s.decision_bytes.tobytes()
+            candidates = None
+        made = Decision(self, handle.provider(decision.provider), raw, candidates)
         pool.append(s)
-        provider = handle.providers.get(raw[3])
-        if provider is None:
-            provider = handle.provider(raw[3])
         if code:
-            raise NoAvailableProviders(Decision(self, provider, raw, candidates))
-        return Decision(self, provider, raw, candidates)
+            raise NoAvailableProviders(made)
+        return made
 
     def complete(
         self,
@@ -393,7 +267,7 @@ class Engine:
         """
         handle = self._handle
         if handle is None:
-            raise EngineClosed("this engine is closed")
+            raise self._gone()
         number = self._lease(lease) if isinstance(lease, Decision) else lease
         fields = header_array(headers) if headers else None
         try:
@@ -431,7 +305,7 @@ class Engine:
         """Gives the lease of a request back that was not sent, with all it reserved. Raises `StaleLease`."""
         handle = self._handle
         if handle is None:
-            raise EngineClosed("this engine is closed")
+            raise self._gone()
         number = self._lease(lease) if isinstance(lease, Decision) else lease
         try:
             s = pool.pop()
@@ -469,7 +343,7 @@ class Engine:
         `InvalidArgument`."""
         handle = self._handle
         if handle is None:
-            raise EngineClosed("this engine is closed")
+            raise self._gone()
         name = names.get(provider) or encode(provider)
         fields = header_array(headers) if headers else None
         try:
@@ -551,7 +425,7 @@ class Engine:
         """All metrics in the Prometheus text format, engine-wide and per provider."""
         handle = self._handle
         if handle is None:
-            raise EngineClosed("this engine is closed")
+            raise self._gone()
         length, failed = c_uint64(8192), _native.Error(ctypes.sizeof(_native.Error))
         while True:
             buffer = ctypes.create_string_buffer(length.value + 1)
@@ -565,7 +439,7 @@ class Engine:
         """A call that need not be fast."""
         handle = self._handle
         if handle is None:
-            raise EngineClosed("this engine is closed")
+            raise self._gone()
         failed = _native.Error(ctypes.sizeof(_native.Error))
         code = function(handle.pointer, *arguments, byref(failed))
         if code:
@@ -596,7 +470,30 @@ def _quota_state(row: _native.QuotaState) -> QuotaState:
     )
 
 
+def status_name(code: int) -> str:
+    """The symbolic name of a status code, such as `"GRATE_ERR_STALE_LEASE"`."""
+    return GrateError("", code).name
+
+
 def library_version() -> str:
     """Version of the library that is loaded."""
     text: bytes = _lib.grate_version_string()
     return text.decode()
+
+
+# A fork copies engines, and with them the belief to have all of their quotas. A hook at the fork costs calls nothing.
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+def _disown() -> None:
+    for engine in list(_engines):
+        handle = engine._handle
+        if handle is not None:
+            engine._forked = True
+            engine._handle = None
+            handle.disown()
+    _engines.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_disown)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Dict, Optional, Type
+from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple, Type
 
 from . import _native
 
 if TYPE_CHECKING:
-    from ._engine import Decision
+    from ._decision import Decision
 
 
 class GrateError(Exception):
@@ -73,6 +73,9 @@ class NoAvailableProviders(GrateError):
         super().__init__("")
         self.decision = decision
 
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return type(self), (self.decision,)
+
     @property
     def provider(self) -> Optional[str]:
         """The provider that frees first; None if the capability has none."""
@@ -123,7 +126,11 @@ class EngineClosed(GrateError, RuntimeError):
 
     @property
     def name(self) -> str:
-        return "EngineClosed"
+        return type(self).__name__
+
+
+class ForkedEngine(EngineClosed):
+    """The engine was made before a fork and used in the child. It belongs to the parent: make another one."""
 
 
 _BY_CODE: Dict[int, Type[GrateError]] = {

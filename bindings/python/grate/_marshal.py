@@ -8,6 +8,7 @@ from ctypes import addressof, byref, c_char_p, c_uint64, c_void_p
 from typing import Any, Callable, Dict, Iterable, List, Optional, Protocol, Sequence, Tuple, Union
 
 from . import _native
+from ._clock import Clock
 from ._errors import GrateError, InvalidArgument, InvalidName, error
 from ._types import DIMENSIONS, HELD_BY, OUTCOMES, Breakdown, Candidate, Status
 
@@ -25,7 +26,6 @@ MAX_CANDIDATES = 1024  # of a decision that explains itself; the best ones if a 
 
 pack_request = _native.packer(_native.Request).pack_into
 _pack_response = _native.packer(_native.Response).pack_into
-unpack_decision = _native.packer(_native.Decision).unpack_from
 _candidate_layout = _native.packer(_native.Candidate)
 REQUEST_SIZE = ctypes.sizeof(_native.Request)
 _RESPONSE_SIZE = ctypes.sizeof(_native.Response)
@@ -43,6 +43,7 @@ class Scratch:
         "full_request",
         "full_request_ref",
         "decision",
+        "decision_bytes",
         "decision_ref",
         "explained",
         "explained_ref",
@@ -63,6 +64,7 @@ class Scratch:
         self.full_request = _native.Request(REQUEST_SIZE)
         self.full_request_ref = byref(self.full_request)
         self.decision = _native.Decision(_DECISION_SIZE)
+        self.decision_bytes = memoryview(self.decision).cast("B")
         self.decision_ref = byref(self.decision)
         self.explained: Optional[_native.Decision] = None
         self.explained_ref: Any = None
@@ -121,22 +123,34 @@ class Handle:
     """Owns the engine of the library. Calls under way refer to it, so that it is freed after the last of them,
     whatever thread closes the engine meanwhile."""
 
-    __slots__ = ("pointer", "providers")
+    __slots__ = ("pointer", "address", "providers", "clock")
 
-    def __init__(self, pointer: c_void_p) -> None:
-        self.pointer = pointer
-        # Names by address: they stay where they are as long as the engine.
-        self.providers: Dict[int, str] = {0: ""}
+    def __init__(self, pointer: c_void_p, clock: Optional[Clock]) -> None:
+        self.pointer = pointer  # for functions without argument types, which would cut a number to 32 bits
+        self.address: int = pointer.value or 0
+        self.clock = clock  # the functions of a `Clock` are called as long as the engine lives
+        # Names by address: they stay where they are as long as the engine. No name, that of an empty capability, is "".
+        self.providers: Dict[Optional[int], str] = {0: "", None: ""}
 
-    def provider(self, address: int) -> str:
+    def provider(self, address: Optional[int]) -> str:
         name = self.providers.get(address)
         if name is None:
+            assert address is not None
             name = self.providers[address] = ctypes.string_at(address).decode()
         return name
+
+    def disown(self) -> None:
+        """In a forked child: the engine is the parent's, and is not freed here."""
+        self.pointer.value = None
+        self.address = 0
 
     def __del__(self, _free: Callable[[c_void_p], None] = _native.lib.grate_engine_free) -> None:
         # Bound as a default: at the exit of the interpreter the module may be gone already.
         _free(self.pointer)
+
+
+def waiting(ns: int) -> Optional[int]:
+    return None if ns == _native.NEVER else ns
 
 
 def read_candidates(handle: Handle, s: Scratch, count: int) -> Tuple[Candidate, ...]:
@@ -148,9 +162,10 @@ def read_candidates(handle: Handle, s: Scratch, count: int) -> Tuple[Candidate, 
             Breakdown(*r[4:8]),
             r[8],
             HELD_BY[r[1]],
-            None if r[9] == _native.NEVER else r[9],
+            waiting(r[9]),
             DIMENSIONS[r[10]],
             r[12],
+            r[11],
         )
         for r in _candidate_layout.iter_unpack(rows)
     )

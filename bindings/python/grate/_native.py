@@ -11,7 +11,7 @@ from ctypes import POINTER, c_char, c_char_p, c_double, c_int32, c_uint32, c_uin
 from typing import Any, Dict, List, Type
 
 HEADER_VERSION = 1000  # GRATE_VERSION of the header that the structs below mirror
-ZERO = NEVER = UNLIMITED = 2**64 - 1  # GRATE_ZERO, GRATE_NEVER, and remaining_quota's "no such quota"
+ZERO = NEVER = ABSENT = UNLIMITED = 2**64 - 1  # the last is remaining_quota's "no such quota"
 
 OK = 0
 ERR_INVALID_NAME = 3
@@ -191,6 +191,31 @@ class Response(ctypes.Structure):
     ]
 
 
+class HeaderQuota(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("dimension", c_int32),
+        ("limit", c_uint64),
+        ("remaining", c_uint64),
+        ("reset_in_ms", c_uint64),
+        ("window_ms", c_uint64),
+    ]
+
+
+class HeaderReport(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_uint32),
+        ("cached", c_int32),
+        ("retry_after_ms", c_uint64),
+        ("quotas", POINTER(HeaderQuota)),
+        ("quotas_capacity", c_uint64),
+        ("quotas_len", c_uint64),
+        ("quotas_total", c_uint64),
+    ]
+
+
+READ_CLOCK = ctypes.CFUNCTYPE(c_uint64, c_void_p)
+
 _CODES: Dict[Any, str] = {c_uint32: "I", c_int32: "i", c_uint64: "Q", c_double: "d", c_void_p: "Q"}
 
 
@@ -258,6 +283,7 @@ _COLD: Dict[str, Any] = {
     "grate_version_string": (c_char_p,),
     "grate_status_name": (c_char_p, c_int32),
     "grate_clock_mock_new": (c_void_p, c_uint64),
+    "grate_clock_callback_new": (c_int32, READ_CLOCK, READ_CLOCK, c_void_p, c_void_p, c_void_p),
     "grate_clock_advance_ms": (c_int32, c_void_p, c_uint64),
     "grate_clock_advance_secs": (c_int32, c_void_p, c_uint64),
     "grate_clock_set_ns": (c_int32, c_void_p, c_uint64),
@@ -268,6 +294,7 @@ _COLD: Dict[str, Any] = {
     "grate_engine_configure_json": (c_int32, c_void_p, c_char_p, c_uint64, c_void_p),
     "grate_engine_remove_provider": (c_int32, c_void_p, c_char_p, c_void_p),
     "grate_engine_remove_capability": (c_int32, c_void_p, c_char_p, c_void_p),
+    "grate_parse_headers": (c_int32, c_void_p, c_uint64, c_uint64, c_void_p, c_void_p),
     "grate_engine_provider_health": (c_int32, c_void_p, c_char_p, c_void_p, c_void_p),
     "grate_engine_provider_in_cooldown": (c_int32, c_void_p, c_char_p, c_void_p, c_void_p),
     "grate_engine_remaining_quota": (c_int32, c_void_p, c_char_p, c_int32, c_void_p, c_void_p),
@@ -295,3 +322,17 @@ def _open() -> ctypes.PyDLL:
 
 
 lib = _open()
+
+
+def _load_fast() -> Any:
+    """The part in C, if it was built: `grate/_fast.c`. GRATE_PURE_PYTHON=1 leaves it out."""
+    if os.environ.get("GRATE_PURE_PYTHON", "0") not in ("", "0"):
+        return None
+    try:
+        from . import _fast
+    except ImportError:
+        return None
+    return _fast
+
+
+fast = _load_fast()

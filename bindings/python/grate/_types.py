@@ -75,6 +75,8 @@ class Candidate(NamedTuple):
     """The quota that holds it, if one does."""
     held_window_ns: int
     """The window of that quota, else 0."""
+    place: int
+    """Its place in the capability's list, from 0."""
 
 
 @dataclass(frozen=True)
@@ -132,3 +134,28 @@ class ProviderState:
     cooldowns_triggered: int
     rate_limited_responses: int
     quotas: Tuple[QuotaState, ...]
+
+
+class HeaderQuota(NamedTuple):
+    """What headers tell of one quota. None: they do not tell it."""
+
+    dimension: Dimension
+    limit: Optional[int]
+    """The size of the quota."""
+    remaining: Optional[int]
+    """What is left of it."""
+    reset_in_ms: Optional[int]
+    """Milliseconds from receipt until it is filled up, partly or wholly."""
+    window_ms: Optional[int]
+    """The window that the limit is for, in milliseconds."""
+
+
+class HeaderReport(NamedTuple):
+    """What the headers of one response tell about rate limits."""
+
+    cached: bool
+    """Whether the response comes from a cache, so that its quotas are those of an earlier time."""
+    retry_after_ms: Optional[int]
+    """Milliseconds to wait from receipt; None if they do not tell it."""
+    quotas: Tuple[HeaderQuota, ...]
+    """At most 16."""

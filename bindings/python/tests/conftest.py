@@ -33,6 +33,12 @@ def config(**quotas):
     }
 
 
+def pytest_terminal_summary(terminalreporter):
+    done = [r for r in terminalreporter.stats.get("passed", []) if "test_conformance.py" in r.nodeid]
+    if done:
+        terminalreporter.write_line(f"conformance: {len(done)} scenarios")
+
+
 @pytest.fixture
 def clock():
     return grate.MockClock(unix_ms=NEW_YEAR)

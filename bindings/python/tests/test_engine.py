@@ -1,11 +1,14 @@
 """What the binding offers, used as its README says."""
 
 import email.message
+import gc
 import math
 import os
 import re
 import subprocess
 import sys
+import threading
+import time
 from ctypes import c_uint64, string_at
 
 import pytest
@@ -225,6 +228,59 @@ def test_mock_clock(clock):
     assert engine.select("api").provider == "a"  # the engine keeps its clock
 
 
+def test_a_clock_of_the_callers():
+    times = {"monotonic": 5, "unix": NEW_YEAR}
+    clock = grate.Clock(lambda: times["monotonic"], lambda: times["unix"])
+    assert clock.now_ns() == 5
+    with grate.Engine(config(a=[quota(1)]), clock=clock) as engine:
+        del clock  # the engine keeps what it needs
+        gc.collect()
+        engine.acquire("api").complete(http_status=200)
+        with pytest.raises(grate.NoAvailableProviders):
+            engine.acquire("api")
+        times["monotonic"] += 61_000_000_000
+        engine.acquire("api").complete(http_status=200)
+
+
+def test_a_clock_that_fails_stands_still(caplog):
+    times = iter([7])
+    clock = grate.Clock(lambda: next(times), lambda: -1)
+    assert clock.now_ns() == 7
+    with grate.Engine(config(a=[quota(9)]), clock=clock) as engine:
+        engine.acquire("api").complete()
+    assert clock.now_ns() == 7
+    assert "it stands still" in caplog.text and "StopIteration" in caplog.text
+
+
+def test_a_clock_gives_other_threads_their_turn():
+    """Python runs inside the call, so that the interpreter lock changes hands there: nothing may be shared."""
+
+    def slow():
+        time.sleep(0)
+        return time.monotonic_ns()
+
+    made = {
+        "providers": [{"name": f"p{i}"} for i in range(4)],
+        "capabilities": [{"name": f"c{i}", "providers": [{"provider": f"p{i}"}]} for i in range(4)],
+    }
+    wrong = []
+    with grate.Engine(made, clock=grate.Clock(slow, lambda: NEW_YEAR)) as engine:
+
+        def work(i):
+            for _ in range(300):
+                with engine.acquire(f"c{i}", tokens=i) as d:
+                    if d.provider != f"p{i}":
+                        wrong.append(d)
+                    d.complete(http_status=200, tokens=i)
+
+        threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not wrong and engine.metrics().completions == 1200
+
+
 def test_provider_state(engine):
     pooled = {**quota(50), "pool": "account"}
     engine.configure({"providers": [{"name": "p", "quotas": [pooled, quota(4, "concurrency")]}]})
@@ -319,10 +375,41 @@ def test_headers_take_effect(engine):
     assert engine.remaining_quota("a", "tokens") == 250
 
 
+def test_headers_without_an_engine():
+    told = {"Retry-After": "7", "x-ratelimit-limit-requests": "60", "x-ratelimit-remaining-requests": "59"}
+    report = grate.parse_headers(told)
+    assert (report.cached, report.retry_after_ms) == (False, 7000)
+    ((dimension, limit, remaining, reset, window),) = report.quotas
+    assert (dimension, limit, remaining, reset, window) == ("requests", 60, 59, None, None)
+    assert grate.parse_headers([]) == (False, None, ())
+    date = {"Retry-After": "Thu, 01 Jan 2026 00:01:00 GMT"}
+    assert grate.parse_headers(date, received_at_unix_ms=NEW_YEAR).retry_after_ms == 60_000
+    with pytest.raises(ValueError):
+        grate.parse_headers({}, received_at_unix_ms=-1)
+
+
+def test_upserts(engine):
+    engine.upsert_provider({"name": "c", "priority": 7, "quotas": [quota(3)]})
+    engine.upsert_capability({"name": "api", "providers": [{"provider": "c", "priority": 0}, {"provider": "b"}]})
+    assert engine.remaining_quota("c", "requests") == 3
+    d = engine.select("api", explain=True)
+    assert (d.provider, d.place) == ("b", 1)
+    assert [(c.provider, c.place) for c in d.candidates] == [("b", 1), ("c", 0)]
+    with pytest.raises(grate.InvalidJson):
+        engine.upsert_provider({"name": "c", "prioritty": 7})
+    with pytest.raises(grate.UnknownProvider):
+        engine.upsert_capability({"name": "api", "providers": [{"provider": "nope"}]})
+
+
+def test_status_names():
+    assert grate.status_name(10) == "GRATE_ERR_STALE_LEASE"
+    assert grate.status_name(999) == "GRATE_ERR_UNKNOWN"
+
+
 def test_the_cache_of_names_is_bounded(engine):
     for i in range(2 * _marshal._MAX_NAMES):
         with pytest.raises(grate.UnknownCapability):
-            engine.select(f"user-{i}")
+            engine.select(f"user-{i}", headroom=0.1)
     assert len(_marshal.names) <= _marshal._MAX_NAMES
 
 

@@ -1,5 +1,6 @@
 """Every error: its class, code and name; and that nothing wraps or is cut silently."""
 
+import copy
 import os
 import pickle
 import subprocess
@@ -173,6 +174,20 @@ def test_closed(engine):
 def test_errors_travel_between_processes():
     error = pickle.loads(pickle.dumps(grate.UnknownProvider("no provider 'x'", 8)))
     assert (type(error), error.code, str(error)) == (grate.UnknownProvider, 8, "no provider 'x'")
+
+
+def test_what_cannot_travel(engine, clock):
+    d = engine.acquire("api")
+    for thing in (engine, clock, d):
+        for move in (pickle.dumps, copy.copy, copy.deepcopy):
+            with pytest.raises(TypeError, match="another process"):
+                move(thing)
+    with pytest.raises(grate.NoAvailableProviders) as caught:
+        engine.acquire("api", exclude=["a", "b"], explain=True)
+    error = pickle.loads(pickle.dumps(caught.value))
+    assert str(error) == str(caught.value) and error.code == 9
+    assert (error.provider, error.reason, error.retry_after_ns) == ("a", "exclusion", None)
+    assert error.decision.candidates == caught.value.decision.candidates
 
 
 def run(code, **environment):

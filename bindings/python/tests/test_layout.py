@@ -21,6 +21,8 @@ STRUCTS = {
     "grate_decision": _native.Decision,
     "grate_header": _native.Header,
     "grate_response": _native.Response,
+    "grate_header_quota": _native.HeaderQuota,
+    "grate_header_report": _native.HeaderReport,
 }
 
 
@@ -38,7 +40,9 @@ def constants():
                 yield f"GRATE_{kind}_{name.upper()}", value
     for name in ("OK", *(name for name in vars(_native) if name.startswith("ERR_"))):
         yield f"GRATE_{name}", getattr(_native, name)
-    yield from (("GRATE_ZERO", _native.ZERO), ("GRATE_NEVER", _native.NEVER), ("GRATE_VERSION", _native.HEADER_VERSION))
+    for name in ("ZERO", "NEVER", "ABSENT"):
+        yield f"GRATE_{name}", getattr(_native, name)
+    yield "GRATE_VERSION", _native.HEADER_VERSION
 
 
 @pytest.fixture(scope="module")

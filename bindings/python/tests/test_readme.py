@@ -4,6 +4,7 @@ import re
 from types import SimpleNamespace
 
 import pytest
+import upstreams
 from conftest import ROOT
 
 README = ROOT / "bindings" / "python" / "README.md"
@@ -11,7 +12,7 @@ README = ROOT / "bindings" / "python" / "README.md"
 
 @pytest.mark.skipif(not README.exists(), reason="skipped: this copy of the package comes without its README")
 def test_examples():
-    example, timeout = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
+    example, timeout, http = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
     answer = SimpleNamespace(status_code=200, tokens=1043, headers={"x-ratelimit-limit-requests": "60"})
     names = {"send_it_to": lambda provider: answer}
     exec(example, names)
@@ -26,3 +27,16 @@ def test_examples():
     with pytest.raises(TimeoutError):
         exec(timeout, names)
     assert names["engine"].provider_state("primary").consecutive_failures == 1
+
+    pytest.importorskip("httpx", reason="skipped: httpx is not installed")
+    asked = []
+
+    def reply(handler):
+        asked.append((handler.path, handler.headers["authorization"]))
+        handler.reply(200, b'{"usage": {"total_tokens": 1043}}')
+
+    with upstreams.server(reply) as base:
+        http = http.replace("https://api.primary.example", base).replace("…", "...")
+        exec(http, names)
+    assert asked == [("/v1/completions", "Bearer ...")]
+    assert names["answer"].extensions["grate"] == {"provider": "primary", "attempts": 1}

@@ -1,6 +1,5 @@
-"""Many threads on one engine, closing under load, signals and forks."""
+"""Many threads on one engine, closing under load, and signals."""
 
-import os
 import signal
 import threading
 
@@ -123,31 +122,3 @@ def test_signal_handlers_may_use_the_engine(clock):
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert engine.metrics().leases_in_flight == 0
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="skipped: no fork here")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_fork_while_other_threads_call(clock):
-    engine = grate.Engine(config(a=[quota(10**6)]), clock=clock)
-    stop = threading.Event()
-
-    def work():
-        while not stop.is_set():
-            with engine.acquire("api") as d:
-                d.complete()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        for _ in range(10):
-            child = os.fork()
-            if child == 0:
-                signal.alarm(20)
-                before = engine.metrics().completions
-                for _ in range(100):
-                    engine.acquire("api").complete()
-                os._exit(engine.metrics().completions != before + 100)
-            assert os.waitpid(child, 0)[1] == 0
-    finally:
-        stop.set()
-        thread.join()

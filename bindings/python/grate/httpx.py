@@ -1,0 +1,442 @@
+"""Transports for `httpx` that send each request to the provider that libgrate chooses, and tell it what became of it.
+
+    engine = grate.Engine(config)  # capability "chat", served by the providers "a" and "b"
+    transport = grate.httpx.Transport(engine, "chat", {"a": "https://api.a.example", "b": "https://api.b.example/v2"})
+    with httpx.Client(mounts={"http://chat": transport}) as client:
+        client.post("http://chat/completions", json=..., extensions={"grate": {"tokens": 1200}})
+
+Needs httpx: `pip install 'libgrate[httpx]'`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, AsyncIterator, Callable, Dict, Generator, Iterator, List, Mapping, Optional, Type, Union, cast
+
+try:
+    import anyio
+    import httpx
+except ImportError as missing:
+    raise ImportError("grate.httpx needs httpx: pip install 'libgrate[httpx]'") from missing
+
+from ._decision import Decision
+from ._engine import Engine
+from ._errors import EngineClosed, InvalidArgument, NoAvailableProviders, StaleLease, UnknownProvider
+from ._types import Status
+
+__all__ = ["AsyncTransport", "Transport", "Upstream", "Usage"]
+
+_log = logging.getLogger("grate")
+
+_REFUSED = (429, 503, 529)  # before anything was done: another provider may be asked
+_UNREACHABLE = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)
+_OWN_FAULT = (httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.LocalProtocolError)
+_NOTHING = dict.fromkeys(("requests", "tokens", "input_tokens", "output_tokens", "bytes", "cost_micro_usd"), 0)
+
+Usage = Callable[[httpx.Response], Mapping[str, int]]
+"""Tells from a whole response what it used, such as `{"tokens": 1043}`: amounts that `Engine.complete` takes."""
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """Where a provider is. `headers` replace those of the request, such as `{"Authorization": "Bearer ..."}`."""
+
+    base_url: Union[str, httpx.URL]
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class _Lease:
+    """A lease that is settled once, whatever happens: at the latest when nothing refers to it any more."""
+
+    __slots__ = ("_decision", "_open")
+
+    def __init__(self, decision: Decision) -> None:
+        self._decision = decision
+        self._open = True
+
+    def settle(
+        self, status: Optional[Status] = None, used: Optional[Mapping[str, Any]] = None, **response: Any
+    ) -> None:
+        if not self._open:
+            return
+        self._open = False
+        try:
+            try:
+                self._decision.complete(status, **response, **(used or {}))
+            except (InvalidArgument, TypeError):
+                if not used:
+                    raise
+                _log.exception("the usage of a response is none: it counts as estimated")
+                self._decision.complete(status, **response)
+        except (StaleLease, EngineClosed):
+            pass  # expired, or gone with the engine: nothing is left to settle
+
+    def give_back(self) -> None:
+        """The request was not sent, and that says nothing of the provider."""
+        self._open = False
+        try:
+            self._decision.cancel()
+        except (StaleLease, EngineClosed):
+            pass
+
+    def failed(self, error: BaseException) -> None:
+        """Sending it, or waiting for the answer, ended so. Unless nothing was sent, it may have been counted."""
+        if isinstance(error, _OWN_FAULT):
+            self.give_back()
+        elif isinstance(error, _UNREACHABLE):
+            self.settle("server_error", _NOTHING)
+        elif isinstance(error, httpx.TimeoutException):
+            self.settle("timeout")
+        elif isinstance(error, httpx.TransportError):
+            self.settle("server_error")
+        else:
+            self.settle("cancelled")
+
+    def __del__(self) -> None:
+        self.settle("cancelled")
+
+
+class _Answer:
+    """A response whose body is under way. Its end settles the lease."""
+
+    def __init__(self, lease: _Lease, response: httpx.Response, usage: Optional[Usage]) -> None:
+        self._lease = lease
+        self._status = response.status_code
+        self._headers = response.headers
+        self._usage = usage if response.is_success else None
+        self._body: List[bytes] = []
+
+    def received(self, chunk: bytes) -> bytes:
+        if self._usage is not None:
+            self._body.append(chunk)
+        return chunk
+
+    def ended(self) -> None:
+        used: Optional[Mapping[str, int]] = None
+        if self._usage is not None:
+            try:
+                used = self._usage(httpx.Response(self._status, headers=self._headers, content=b"".join(self._body)))
+            except Exception:
+                _log.exception("the usage of a response cannot be told: it counts as estimated")
+        self._lease.settle(used=used, http_status=self._status, headers=self._headers.raw)
+
+    def closed(self) -> None:
+        """By the caller, who does not want more. A refusal or failure is one all the same."""
+        if self._status < 400:
+            self._lease.settle("cancelled", headers=self._headers.raw)
+        else:
+            self._lease.settle(http_status=self._status, headers=self._headers.raw)
+
+    def failed(self, error: BaseException) -> None:
+        if isinstance(error, GeneratorExit):
+            self.closed()
+        else:
+            self._lease.failed(error)
+
+
+class _Body(httpx.SyncByteStream):
+    def __init__(self, stream: httpx.SyncByteStream, answer: _Answer) -> None:
+        self._stream = stream
+        self._answer = answer
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            for chunk in self._stream:
+                yield self._answer.received(chunk)
+        except BaseException as error:
+            self._answer.failed(error)
+            raise
+        self._answer.ended()
+
+    def close(self) -> None:
+        try:
+            self._stream.close()
+        finally:
+            self._answer.closed()
+
+
+class _AsyncBody(httpx.AsyncByteStream):
+    def __init__(self, stream: httpx.AsyncByteStream, answer: _Answer) -> None:
+        self._stream = stream
+        self._answer = answer
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._stream:
+                yield self._answer.received(chunk)
+        except BaseException as error:
+            self._answer.failed(error)
+            raise
+        self._answer.ended()
+
+    async def aclose(self) -> None:
+        try:
+            await self._stream.aclose()
+        finally:
+            self._answer.closed()
+
+
+@dataclass
+class _Sleep:
+    secs: float
+
+
+@dataclass
+class _Send:
+    request: httpx.Request
+
+
+@dataclass
+class _Read:
+    response: httpx.Response
+
+
+@dataclass
+class _Done:
+    response: httpx.Response
+    answer: Optional[_Answer]  # None: the body is there, and the lease is settled
+
+
+# What one request takes, step by step, for a transport of either kind to do. Results and exceptions come back.
+_Steps = Generator[Union[_Sleep, _Send, _Read], Any, _Done]
+
+
+class _Router:
+    def __init__(
+        self,
+        engine: Engine,
+        capability: str,
+        upstreams: Mapping[str, Union[str, httpx.URL, Upstream]],
+        usage: Optional[Usage],
+        max_wait_secs: float,
+        max_attempts: int,
+    ) -> None:
+        self._engine = engine
+        self._capability = capability
+        self._upstreams: Dict[str, Upstream] = {}
+        for name, given in upstreams.items():
+            upstream = given if isinstance(given, Upstream) else Upstream(given)
+            base = httpx.URL(upstream.base_url)
+            base = base.copy_with(raw_path=base.raw_path.rstrip(b"/") or b"/")
+            self._upstreams[name] = Upstream(base, upstream.headers)
+        self._usage = usage
+        self._max_wait_secs = max_wait_secs
+        self._max_attempts = max_attempts
+
+    def steps(self, request: httpx.Request) -> _Steps:
+        wish = dict(request.extensions.get("grate", {}))
+        capability = wish.pop("capability", self._capability)
+        exclude = wish.pop("exclude", None) or ()
+        excluded = [exclude] if isinstance(exclude, str) else list(exclude)
+        replayable = isinstance(request.stream, httpx.ByteStream)
+        deadline = time.monotonic() + self._max_wait_secs
+        # What the caller gets if no other provider can be asked.
+        last: Union[httpx.Response, Exception, None] = None
+        attempts = 0
+        while True:
+            try:
+                decision = self._engine.acquire(capability, exclude=excluded, **wish)
+            except NoAvailableProviders as none:
+                wait = none.retry_after_ns
+                if wait is None or time.monotonic() + wait / 1e9 > deadline:
+                    return _give(last or none)
+                yield _Sleep(max(wait / 1e9, 0.001))
+                continue
+            lease = _Lease(decision)
+            upstream = self._upstreams.get(decision.provider)
+            if upstream is None:
+                lease.give_back()
+                raise UnknownProvider(f"no upstream was given for the provider {decision.provider!r}")
+            attempts += 1
+            excluded.append(decision.provider)
+            try:
+                response: httpx.Response = yield _Send(_aimed(request, upstream))
+            except _UNREACHABLE as error:
+                lease.failed(error)
+                if attempts == self._max_attempts:
+                    raise
+                last = error
+                continue
+            except BaseException as error:
+                lease.failed(error)
+                raise
+            _route_redirect(response, upstream)
+            response.extensions["grate"] = {"provider": decision.provider, "attempts": attempts}
+            if response.status_code not in _REFUSED or not replayable or attempts == self._max_attempts:
+                return _Done(response, _Answer(lease, response, self._usage))
+            try:
+                body: bytes = yield _Read(response)
+            except httpx.TransportError as error:
+                last = error
+            else:
+                last = httpx.Response(
+                    response.status_code,
+                    headers=response.headers,
+                    stream=httpx.ByteStream(body),
+                    extensions={k: v for k, v in response.extensions.items() if k != "network_stream"},
+                )
+            finally:
+                lease.settle(http_status=response.status_code, headers=response.headers.raw)
+
+
+def _give(last: Union[httpx.Response, Exception]) -> _Done:
+    if isinstance(last, Exception):
+        raise last
+    return _Done(last, None)
+
+
+def _aimed(request: httpx.Request, upstream: Upstream) -> httpx.Request:
+    """The request as the provider gets it."""
+    base = cast(httpx.URL, upstream.base_url)
+    url = base.copy_with(raw_path=base.raw_path.rstrip(b"/") + request.url.raw_path)
+    headers = request.headers.copy()
+    headers["Host"] = base.netloc.decode("ascii")
+    headers.update(upstream.headers)
+    return httpx.Request(request.method, url, headers=headers, stream=request.stream, extensions=request.extensions)
+
+
+def _route_redirect(response: httpx.Response, upstream: Upstream) -> None:
+    """A redirect of a provider to itself is made relative: the client's next request is routed as well."""
+    location = response.headers.get("location", "")
+    base = str(upstream.base_url).rstrip("/")
+    if location == base or location.startswith(base + "/"):
+        response.headers["location"] = location[len(base) :] or "/"
+
+
+class Transport(httpx.BaseTransport):
+    """Routes the requests of an `httpx.Client` over the providers of a capability.
+
+    `upstreams` tells where each provider is: a URL or an `Upstream`; path and query of a request are appended. A
+    request says more in its extension `grate`, a dict of what `Engine.acquire` takes (`tokens`, `exclude`, `headroom`,
+    ...), or another `capability`. The extension `grate` of a response has `provider` and `attempts`.
+
+    A request that could not be sent goes to another provider; so does one that was refused (429, 503, 529), unless its
+    body is a stream, which cannot be sent again. It is sent at most `max_attempts` times. When nothing is available the
+    transport waits, at most `max_wait_secs` seconds per request. If no other provider can be asked, the caller gets the
+    last refusal or error, or `NoAvailableProviders`.
+
+    Each lease is settled with status, headers and time when the body of the answer ends, fails or is closed. `usage`
+    tells how many tokens it was; for it, bodies are kept until they end. `transport` does the sending (None is
+    `httpx.HTTPTransport()`) and is closed with this one. May be used on several threads, as a client may.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        capability: str,
+        upstreams: Mapping[str, Union[str, httpx.URL, Upstream]],
+        *,
+        usage: Optional[Usage] = None,
+        max_wait_secs: float = 10.0,
+        max_attempts: int = 4,
+        transport: Optional[httpx.BaseTransport] = None,
+    ) -> None:
+        self._router = _Router(engine, capability, upstreams, usage, max_wait_secs, max_attempts)
+        self._transport = transport or httpx.HTTPTransport()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        steps = self._router.steps(request)
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    result = self._do(step)
+                except BaseException as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(result)
+        except StopIteration as stop:
+            done: _Done = stop.value
+        if done.answer is not None:
+            done.response.stream = _Body(cast(httpx.SyncByteStream, done.response.stream), done.answer)
+        return done.response
+
+    def _do(self, step: Union[_Sleep, _Send, _Read]) -> Any:
+        if isinstance(step, _Sleep):
+            return time.sleep(step.secs)
+        if isinstance(step, _Send):
+            return self._transport.handle_request(step.request)
+        stream = cast(httpx.SyncByteStream, step.response.stream)
+        try:
+            return b"".join(stream)
+        finally:
+            stream.close()
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def __enter__(self) -> Transport:
+        self._transport.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]] = None,
+        error: Optional[BaseException] = None,
+        trace: Optional[TracebackType] = None,
+    ) -> None:
+        self._transport.__exit__(kind, error, trace)
+
+
+class AsyncTransport(httpx.AsyncBaseTransport):
+    """The same for an `httpx.AsyncClient`, on asyncio or trio. A task that is cancelled settles its lease."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        capability: str,
+        upstreams: Mapping[str, Union[str, httpx.URL, Upstream]],
+        *,
+        usage: Optional[Usage] = None,
+        max_wait_secs: float = 10.0,
+        max_attempts: int = 4,
+        transport: Optional[httpx.AsyncBaseTransport] = None,
+    ) -> None:
+        self._router = _Router(engine, capability, upstreams, usage, max_wait_secs, max_attempts)
+        self._transport = transport or httpx.AsyncHTTPTransport()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        steps = self._router.steps(request)
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    result = await self._do(step)
+                except BaseException as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(result)
+        except StopIteration as stop:
+            done: _Done = stop.value
+        if done.answer is not None:
+            done.response.stream = _AsyncBody(cast(httpx.AsyncByteStream, done.response.stream), done.answer)
+        return done.response
+
+    async def _do(self, step: Union[_Sleep, _Send, _Read]) -> Any:
+        if isinstance(step, _Sleep):
+            return await anyio.sleep(step.secs)
+        if isinstance(step, _Send):
+            return await self._transport.handle_async_request(step.request)
+        stream = cast(httpx.AsyncByteStream, step.response.stream)
+        try:
+            return b"".join([chunk async for chunk in stream])
+        finally:
+            await stream.aclose()
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+    async def __aenter__(self) -> AsyncTransport:
+        await self._transport.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: Optional[Type[BaseException]] = None,
+        error: Optional[BaseException] = None,
+        trace: Optional[TracebackType] = None,
+    ) -> None:
+        await self._transport.__aexit__(kind, error, trace)
