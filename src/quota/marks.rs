@@ -77,8 +77,11 @@ impl Layout {
     /// A mark as a word; `None` if it does not fit.
     #[inline]
     fn encode(self, base: u64, mark: Content) -> Option<u64> {
-        let ticks = round_up(mark.time.checked_sub(base)?, self.tick);
-        let units = round_up(mark.count, self.unit);
+        let since = mark.time.checked_sub(base)?;
+        let (ticks, units) = match self.is_exact() {
+            true => (since, mark.count),
+            false => (round_up(since, self.tick), round_up(mark.count, self.unit)),
+        };
         let fits = units >> self.count_bits == 0 && ticks >> (BITS - self.count_bits) == 0;
         let shared = if mark.shared { SHARED } else { 0 };
         fits.then(|| shared | ticks << self.count_bits | units)
@@ -86,11 +89,24 @@ impl Layout {
 
     #[inline]
     fn decode(self, base: u64, word: u64) -> Content {
-        Content {
-            time: base + ((word & !SHARED) >> self.count_bits << self.tick),
-            count: (word & ((1 << self.count_bits) - 1)).saturating_mul(1 << self.unit),
-            shared: word & SHARED != 0,
-        }
+        let (ticks, units) = ((word & !SHARED) >> self.count_bits, word & self.units());
+        let (since, count) = match self.is_exact() {
+            true => (ticks, units),
+            false => (ticks << self.tick, units.saturating_mul(1 << self.unit)),
+        };
+        Content { time: base + since, count, shared: word & SHARED != 0 }
+    }
+
+    /// Whether nothing is rounded: the usual case.
+    #[inline]
+    fn is_exact(self) -> bool {
+        self.tick | self.unit == 0
+    }
+
+    /// The bits of a count.
+    #[inline]
+    fn units(self) -> u64 {
+        (1 << self.count_bits) - 1
     }
 }
 
@@ -160,8 +176,8 @@ pub(super) fn get(q: &QuotaRef<'_>, i: usize) -> Option<Content> {
 /// A time as a mark tells it.
 #[inline]
 pub(super) fn rounded(q: &QuotaRef<'_>, time: u64) -> u64 {
-    let tick = Layout::of(q).tick;
-    round_up(time, tick) << tick
+    let layout = Layout::of(q);
+    if layout.is_exact() { time } else { round_up(time, layout.tick) << layout.tick }
 }
 
 /// Changes the `i`-th mark. What it holds may be rounded up; `used` follows.
@@ -242,29 +258,22 @@ pub(super) fn remove_oldest(q: &QuotaRef<'_>) {
 pub(super) fn compact(q: &QuotaRef<'_>, most: u64) {
     touch(q, 0);
     let (head, len, _) = ring(q);
-    let (layout, base) = (Layout::of(q), q.quota.words[BASE].get());
-    let mut kept = 0;
+    let layout = Layout::of(q);
+    let (units, most) = (layout.units(), most >> layout.unit);
     // The last mark that was kept; it may yet join the next.
-    let mut last: Option<Content> = None;
+    let (mut kept, mut last) = (0, u64::MAX);
     for i in 0..len {
-        let word = slot(q, head, i).get();
-        let mark = layout.decode(base, word);
+        let mut word = slot(q, head, i).get();
         // What waits in a shared mark is not known, but it is less than its count.
-        let waiting = if mark.shared { mark.count } else { 0 };
-        let joined = last.filter(|last| last.count.saturating_add(waiting) <= most).and_then(|last| {
-            let joined = Content { count: mark.count + last.count, shared: true, ..mark };
-            Some((layout.encode(base, joined)?, joined))
-        });
-        let (word, mark) = match joined {
-            Some(joined) => {
-                kept -= 1;
-                joined
-            }
-            None => (word, mark),
-        };
+        let waiting = if word & SHARED != 0 { word & units } else { 0 };
+        let joined = (last & units) + (word & units);
+        if kept > 0 && (last & units) + waiting <= most && joined <= units {
+            word = word & !units | SHARED | joined;
+            kept -= 1;
+        }
         slot(q, head, kept).set(word);
         kept += 1;
-        last = Some(mark);
+        last = word;
     }
     set_ring(q, head, kept, 0);
     note_oldest(q, 0);
