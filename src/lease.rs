@@ -34,6 +34,8 @@ impl LeaseId {
 
 /// A lease slot. It belongs to one provider for good, whose lock guards it; only the generation changes hands.
 #[derive(Debug, Default)]
+// See `Provider`.
+#[repr(align(128))]
 pub(crate) struct Lease {
     provider: SmallCell,
     /// The provider's definition that it was charged on.

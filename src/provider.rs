@@ -51,6 +51,8 @@ struct CounterCells {
 
 /// A provider. Its definition and all that is known of it, but for the quotas, which are records of their own.
 #[derive(Debug, Default)]
+// Records of different providers share no cache line, nor two that are fetched together.
+#[repr(align(128))]
 pub(crate) struct Provider {
     lock: Lock,
     /// The latest time seen: a clock that goes back counts as standing still.

@@ -27,6 +27,8 @@ pub(crate) const NEVER: u64 = u64::MAX;
 
 /// A quota's definition and its counter. All of it changes under the owner's lock only.
 #[derive(Debug, Default)]
+// See `Provider`.
+#[repr(align(128))]
 pub(crate) struct Quota {
     dimension: SmallCell,
     strategy: SmallCell,
