@@ -20,7 +20,7 @@ pub(super) struct Content {
     pub(super) shared: bool,
 }
 
-/// Words of the record: where the ring starts, how many marks it holds, and how many of those are ahead (16 bits each).
+/// Words of the record: the ring, see [`Ring`].
 const RING: usize = 0;
 /// What ticks count from.
 const BASE: usize = 1;
@@ -115,20 +115,38 @@ fn round_up(value: u64, shift: u32) -> u64 {
     (value >> shift) + u64::from(value & ((1 << shift) - 1) != 0)
 }
 
-#[inline]
-fn ring(q: &QuotaRef<'_>) -> (usize, usize, usize) {
-    let word = q.quota.words[RING].get();
-    ((word & 0xFFFF) as usize, (word >> 16 & 0xFFFF) as usize, (word >> 32) as usize)
+/// What is known of the ring as a whole, 16 bits each.
+#[derive(Clone, Copy)]
+struct Ring {
+    /// Where the oldest mark lies.
+    head: usize,
+    /// How many marks there are.
+    len: usize,
+    /// How many of them are ahead, see AHEAD.
+    ahead: usize,
+    /// Among so many, from the oldest, no two can join: see [`compact`].
+    compact: usize,
 }
 
-#[inline]
-fn set_ring(q: &QuotaRef<'_>, head: usize, len: usize, ahead: usize) {
-    q.quota.words[RING].set(head as u64 | (len as u64) << 16 | (ahead as u64) << 32);
+impl Ring {
+    #[inline]
+    fn of(q: &QuotaRef<'_>) -> Self {
+        let word = q.quota.words[RING].get();
+        let part = |i: u32| (word >> (16 * i) & 0xFFFF) as usize;
+        Self { head: part(0), len: part(1), ahead: part(2), compact: part(3) }
+    }
+
+    #[inline]
+    fn store(self, q: &QuotaRef<'_>) {
+        let part = |n: usize, i: u32| (n as u64) << (16 * i);
+        let word = part(self.head, 0) | part(self.len, 1) | part(self.ahead, 2) | part(self.compact, 3);
+        q.quota.words[RING].set(word);
+    }
 }
 
 #[inline]
 pub(super) fn len(q: &QuotaRef<'_>) -> usize {
-    ring(q).1
+    Ring::of(q).len
 }
 
 /// Where the `i`-th mark from the oldest lies; `i` is below the number of slots.
@@ -150,7 +168,7 @@ pub(super) struct Reader<'a> {
 impl<'a> Reader<'a> {
     #[inline]
     pub(super) fn new(q: &QuotaRef<'a>) -> Self {
-        let (head, len, _) = ring(q);
+        let Ring { head, len, .. } = Ring::of(q);
         Self { q: *q, head, len, layout: Layout::of(q), base: q.quota.words[BASE].get() }
     }
 
@@ -194,13 +212,13 @@ pub(super) fn replace(q: &QuotaRef<'_>, i: usize, mark: Content) {
 #[inline]
 pub(super) fn insert(q: &QuotaRef<'_>, i: usize, mark: Content) {
     touch(q, i);
-    let (head, len, ahead) = ring(q);
-    for k in (i..len).rev() {
-        slot(q, head, k + 1).set(slot(q, head, k).get());
+    let ring = Ring::of(q);
+    for k in (i..ring.len).rev() {
+        slot(q, ring.head, k + 1).set(slot(q, ring.head, k).get());
     }
     // Empty until it is written: a new layout counts all marks anew.
-    slot(q, head, i).set(0);
-    set_ring(q, head, len + 1, ahead);
+    slot(q, ring.head, i).set(0);
+    Ring { len: ring.len + 1, ..ring }.store(q);
     write(q, i, mark);
     note_oldest(q, i);
 }
@@ -225,7 +243,7 @@ fn write(q: &QuotaRef<'_>, i: usize, mark: Content) {
     let (layout, base) = (Layout::of(q), q.quota.words[BASE].get());
     let Some(word) = layout.encode(base, mark) else { return lay_out(q, i, mark) };
     q.quota.used.add(layout.decode(base, word).count);
-    slot(q, ring(q).0, i).set(word);
+    slot(q, Ring::of(q).head, i).set(word);
 }
 
 /// Takes the `i`-th mark out.
@@ -233,11 +251,11 @@ pub(super) fn remove(q: &QuotaRef<'_>, i: usize) {
     let Some(mark) = get(q, i) else { return };
     touch(q, i);
     q.quota.used.sub(mark.count);
-    let (head, len, ahead) = ring(q);
-    for k in i + 1..len {
-        slot(q, head, k - 1).set(slot(q, head, k).get());
+    let ring = Ring::of(q);
+    for k in i + 1..ring.len {
+        slot(q, ring.head, k - 1).set(slot(q, ring.head, k).get());
     }
-    set_ring(q, head, len - 1, ahead);
+    Ring { len: ring.len - 1, ..ring }.store(q);
     note_oldest(q, i);
 }
 
@@ -246,28 +264,37 @@ pub(super) fn remove(q: &QuotaRef<'_>, i: usize) {
 pub(super) fn remove_oldest(q: &QuotaRef<'_>) {
     let Some(mark) = get(q, 0) else { return };
     q.quota.used.sub(mark.count);
-    let (head, len, ahead) = ring(q);
-    if ahead > 0 {
+    let ring = Ring::of(q);
+    if ring.ahead > 0 {
         q.quota.words[AHEAD].sub(mark.count);
     }
-    set_ring(q, if head + 1 >= q.marks.len() { 0 } else { head + 1 }, len - 1, ahead.saturating_sub(1));
+    Ring {
+        head: if ring.head + 1 >= q.marks.len() { 0 } else { ring.head + 1 },
+        len: ring.len - 1,
+        ahead: ring.ahead.saturating_sub(1),
+        compact: ring.compact.saturating_sub(1),
+    }
+    .store(q);
     note_oldest(q, 0);
 }
 
-/// Joins marks to the next one while what then waits in that stays within `most`.
+/// Joins marks to the next one while what then waits in that stays within `most`. Those that were joined before, for the same
+/// `most`, are not looked at again.
 pub(super) fn compact(q: &QuotaRef<'_>, most: u64) {
-    touch(q, 0);
-    let (head, len, _) = ring(q);
-    let layout = Layout::of(q);
+    let ring = Ring::of(q);
+    let first = ring.compact.min(ring.len).saturating_sub(1);
+    touch(q, first);
+    let (layout, head) = (Layout::of(q), ring.head);
     let (units, most) = (layout.units(), most >> layout.unit);
     // The last mark that was kept; it may yet join the next.
-    let (mut kept, mut last) = (0, u64::MAX);
-    for i in 0..len {
+    let mut last = slot(q, head, first).get();
+    let mut kept = first + 1;
+    for i in kept..ring.len {
         let mut word = slot(q, head, i).get();
         // What waits in a shared mark is not known, but it is less than its count.
         let waiting = if word & SHARED != 0 { word & units } else { 0 };
         let joined = (last & units) + (word & units);
-        if kept > 0 && (last & units) + waiting <= most && joined <= units {
+        if (last & units) + waiting <= most && joined <= units {
             word = word & !units | SHARED | joined;
             kept -= 1;
         }
@@ -275,8 +302,13 @@ pub(super) fn compact(q: &QuotaRef<'_>, most: u64) {
         kept += 1;
         last = word;
     }
-    set_ring(q, head, kept, 0);
-    note_oldest(q, 0);
+    Ring { len: kept.min(ring.len), compact: kept.min(ring.len), ..Ring::of(q) }.store(q);
+    note_oldest(q, first);
+}
+
+/// The next [`compact`] is for another `most`.
+pub(super) fn compact_anew(q: &QuotaRef<'_>) {
+    Ring { compact: 0, ..Ring::of(q) }.store(q);
 }
 
 /// Adds the `i`-th mark to the next one, which its units then leave with; it is left empty.
@@ -298,18 +330,18 @@ pub(super) fn leaving_by(q: &QuotaRef<'_>, end: u64) -> (u64, u64) {
 }
 
 fn count_ahead(q: &QuotaRef<'_>, end: u64) -> (u64, u64) {
-    let (head, len, ahead) = ring(q);
+    let ring = Ring::of(q);
     let again = end < q.quota.words[AHEAD_END].get();
-    let (mut i, mut sum) = if again { (0, 0) } else { (ahead, q.quota.words[AHEAD].get()) };
+    let (mut ahead, mut sum) = if again { (0, 0) } else { (ring.ahead, q.quota.words[AHEAD].get()) };
     let marks = Reader::new(q);
     let leaves_at = |mark: Content| mark.time.saturating_add(q.window_ns());
-    while let Some(mark) = marks.get(i).filter(|mark| leaves_at(*mark) <= end) {
+    while let Some(mark) = marks.get(ahead).filter(|mark| leaves_at(*mark) <= end) {
         sum += mark.count;
-        i += 1;
+        ahead += 1;
     }
-    let next = marks.get(i).map_or(u64::MAX, leaves_at);
+    let next = marks.get(ahead).map_or(u64::MAX, leaves_at);
     if !again {
-        set_ring(q, head, len, i);
+        Ring { ahead, ..ring }.store(q);
         q.quota.words[AHEAD].set(sum);
         q.quota.words[AHEAD_END].set(end);
         q.quota.words[NEXT].set(next);
@@ -317,18 +349,20 @@ fn count_ahead(q: &QuotaRef<'_>, end: u64) -> (u64, u64) {
     (sum, next)
 }
 
-/// Before the `i`-th mark changes: what is known of those that are ahead holds no longer if it is one of them, or the next.
+/// Before the `i`-th mark changes: what is known of those up to it holds no longer.
 #[inline]
 fn touch(q: &QuotaRef<'_>, i: usize) {
-    let (head, len, ahead) = ring(q);
-    if i > ahead {
-        return;
+    let ring = Ring::of(q);
+    if i <= ring.ahead {
+        q.quota.words[NEXT].set(0);
     }
-    q.quota.words[NEXT].set(0);
-    if i < ahead {
-        set_ring(q, head, len, 0);
+    if i < ring.ahead {
         q.quota.words[AHEAD].set(0);
         q.quota.words[AHEAD_END].set(0);
+    }
+    if i < ring.ahead || i < ring.compact {
+        let ahead = if i < ring.ahead { 0 } else { ring.ahead };
+        Ring { ahead, compact: ring.compact.min(i), ..ring }.store(q);
     }
 }
 
@@ -362,9 +396,9 @@ fn lay_out(q: &QuotaRef<'_>, i: usize, mark: Content) {
 
 /// Moves the ring to a longer run of marks.
 pub(super) fn copy(q: &QuotaRef<'_>, to: &[Mark]) {
-    let (head, len, ahead) = ring(q);
-    for (i, mark) in to.iter().enumerate().take(len) {
-        mark.0.set(slot(q, head, i).get());
+    let ring = Ring::of(q);
+    for (i, mark) in to.iter().enumerate().take(ring.len) {
+        mark.0.set(slot(q, ring.head, i).get());
     }
-    set_ring(q, 0, len, ahead);
+    Ring { head: 0, ..ring }.store(q);
 }

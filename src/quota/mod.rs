@@ -332,10 +332,14 @@ impl<'a> QuotaRef<'a> {
 
     /// What must happen before the limit changes.
     fn prepare(&self, now: Now) {
-        if self.strategy() == Strategy::TokenBucket {
-            token_bucket::advance(self, now);
-            // What drained so far drained at the old rate.
-            self.quota.gone.set(self.quota.gone.get().max(now.mono));
+        match self.strategy() {
+            Strategy::TokenBucket => {
+                token_bucket::advance(self, now);
+                // What drained so far drained at the old rate.
+                self.quota.gone.set(self.quota.gone.get().max(now.mono));
+            }
+            Strategy::Rolling => marks::compact_anew(self),
+            Strategy::FixedWindow | Strategy::Concurrency => {}
         }
     }
 }

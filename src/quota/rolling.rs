@@ -78,7 +78,7 @@ pub(super) fn record(q: &QuotaRef<'_>, now: Now, at: u64, n: u64) {
             return;
         }
         if before.is_some_and(|newest| !newest.shared) {
-            marks::compact(q, share(q));
+            compact(q);
             place = marks::len(q);
         }
         if let Some(newest) = place.checked_sub(1).and_then(|newest| marks::get(q, newest))
@@ -90,7 +90,7 @@ pub(super) fn record(q: &QuotaRef<'_>, now: Now, at: u64, n: u64) {
         }
     }
     if marks::len(q) == q.marks.len() {
-        marks::compact(q, share(q));
+        compact(q);
         join_one(q);
         place = find(q, at).0;
     }
@@ -114,6 +114,15 @@ fn share(q: &QuotaRef<'_>) -> u64 {
         u64::MAX => q.quota.used.get() / SHARES * 2,
         limit => limit / SHARES,
     }
+}
+
+/// Makes room. What is left are marks above the share, and the newest.
+fn compact(q: &QuotaRef<'_>) {
+    if q.limit() == u64::MAX {
+        // Its share changes with its use.
+        marks::compact_anew(q);
+    }
+    marks::compact(q, share(q));
 }
 
 /// Makes room where joining the small ones was not enough: after a change of the limit, or with usage beyond it. If the limit is spent
