@@ -367,10 +367,12 @@ impl State {
 }
 
 impl<'a> Locked<'a> {
-    /// Something raises what its quotas can leave, or may.
+    /// What a quota of this dimension can leave rises. Others can leave no more than before, and the least of all counts.
     #[inline]
-    pub(crate) fn forget_peak(&self) {
-        self.provider.peak_until.set(0);
+    fn forget_peak_of(&self, dimension: Dimension) {
+        if self.provider.peak_dimension.get() == dimension as u32 {
+            self.provider.peak_until.set(0);
+        }
     }
 
     /// Whether nobody else charges its quotas.
@@ -507,8 +509,8 @@ impl<'a> Locked<'a> {
         p.probes.sub(u64::from(grant.probe));
         for (_, q) in self.charged(grant.epoch) {
             q.release(grant.usage.of(q.dimension()));
-            if q.dimension() == Dimension::Concurrency && !q.is_unlimited() {
-                self.forget_peak();
+            if q.dimension() == Dimension::Concurrency {
+                self.forget_peak_of(Dimension::Concurrency);
             }
         }
         then(&grant);
@@ -522,7 +524,7 @@ impl<'a> Locked<'a> {
             let (reserved, used) = (grant.usage.of(q.dimension()), actual.of(q.dimension()));
             if used < reserved {
                 q.refund(self.now, grant.at, reserved - used);
-                self.forget_peak();
+                self.forget_peak_of(q.dimension());
             }
             q.charge(self.now, self.now.mono.saturating_add(grant.at - grant.granted), used.saturating_sub(reserved));
         }
@@ -563,7 +565,8 @@ impl<'a> Locked<'a> {
     /// one is spent.
     pub(crate) fn observe_headers(&self, headers: &headers::Report, request: &Grant, refused: bool) -> bool {
         let mut explained = false;
-        self.forget_peak();
+        // Headers may raise anything.
+        self.provider.peak_until.set(0);
         for told in headers.quotas().iter().filter(|_| !headers.cached) {
             let window_ns = told.window_ms.map(ms_to_ns);
             // Leases in flight are counted here and nowhere better, so that concurrency is not corrected.
