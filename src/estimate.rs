@@ -11,7 +11,7 @@ const STEP: f64 = 0.2;
 /// What the requests of one capability on one provider use. Guarded by the provider's lock.
 #[derive(Debug, Default)]
 // See `Provider`.
-#[repr(align(128))]
+#[repr(align(64))]
 pub(crate) struct Estimator {
     /// How many values of each dimension were seen, a byte for each; it stops where their number no longer matters.
     seen: Cell,

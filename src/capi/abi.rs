@@ -120,7 +120,7 @@ pub(super) unsafe fn view<'a, T: Struct>(
 /// # Safety
 /// As for [`size_of_caller`]; nothing else uses the struct meanwhile.
 #[inline]
-pub(super) unsafe fn edit<'a, T: Struct>(at: *mut T, copy: &'a mut MaybeUninit<T>) -> Result<&'a mut T, Failure> {
+pub(super) unsafe fn edit<T: Struct>(at: *mut T, copy: &mut MaybeUninit<T>) -> Result<&mut T, Failure> {
     // SAFETY: the caller's promise; any bytes are a valid `Struct`.
     unsafe { if is_ours(at) { Ok(&mut *at) } else { Ok(copy.write(check_out(at)?)) } }
 }
@@ -128,7 +128,7 @@ pub(super) unsafe fn edit<'a, T: Struct>(at: *mut T, copy: &'a mut MaybeUninit<T
 /// Writes what [`edit`] gave, if it is a copy.
 ///
 /// # Safety
-/// As for [`write`].
+/// As for [`write()`].
 #[inline]
 pub(super) unsafe fn finish<T: Struct>(at: *mut T, edited: &T) {
     if !ptr::eq(at, edited) {

@@ -373,12 +373,13 @@ unsafe fn with_report(
     take: impl FnOnce(&Report<'_>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let mut copy = MaybeUninit::uninit();
-    // SAFETY: the caller's promise, here and below.
+    // SAFETY: the caller's promise.
     let r = unsafe { abi::view(response, None, &mut copy) }?;
     let outcome = outcome(r)?;
     if r.headers_len == 0 {
         take(&report(r, outcome, None))
     } else {
+        // SAFETY: likewise.
         let headers = unsafe { read_headers(engine, r) }?;
         take(&report(r, outcome, Some(&headers)))
     }

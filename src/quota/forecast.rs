@@ -50,7 +50,7 @@ pub(crate) struct Peak {
     pub(crate) share: f64,
     /// How much it rises with each nanosecond.
     pub(crate) per_ns: f64,
-    /// How much a unit takes from it: it is gone, and taken for burn that goes on.
+    /// How much a charged unit takes from it: it is gone, and taken for burn that goes on. A lease in flight burns nothing.
     pub(crate) per_unit: f64,
     pub(crate) until: u64,
 }
@@ -63,7 +63,7 @@ impl Forecast {
         Peak {
             share: (self.left - self.net) / capacity + 1e-9,
             per_ns,
-            per_unit: 2.0 / capacity,
+            per_unit: if self.horizon == 0 { 1.0 } else { 2.0 } / capacity,
             until: self.steady_until,
         }
     }

@@ -289,7 +289,7 @@ pub(super) fn compact(q: &QuotaRef<'_>, most: u64) {
     // The last mark that was kept; it may yet join the next.
     let mut last = slot(q, head, first).get();
     let mut kept = first + 1;
-    for i in kept..ring.len {
+    for i in first + 1..ring.len {
         let mut word = slot(q, head, i).get();
         // What waits in a shared mark is not known, but it is less than its count.
         let waiting = if word & SHARED != 0 { word & units } else { 0 };

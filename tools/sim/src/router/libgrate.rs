@@ -6,7 +6,7 @@ use std::sync::Arc;
 use grate::Engine;
 use grate::clock::MockClock;
 use grate::config::{Candidate, CapabilityConfig, Change, ProviderConfig, QuotaConfig, Settings, Strategy};
-use grate::engine::{Estimate, Excluded, Report};
+use grate::engine::{Estimate, Report};
 use grate::feedback::{Outcome, headers};
 use grate::lease::LeaseId;
 use grate::usage::Reported;
@@ -71,12 +71,9 @@ fn config(quota: &DocumentedQuota) -> QuotaConfig {
 impl Router for Libgrate {
     fn choose(&mut self, now: u64, ask: &Ask) -> Choice {
         self.clock.set_ns(now);
-        let mut excluded = Excluded::default();
-        if let Some(&id) = ask.avoid.and_then(|avoid| self.ids.get(avoid)) {
-            excluded.push(id);
-        }
+        let avoided = ask.avoid.and_then(|avoid| self.ids.get(avoid));
         let usage = Reported { tokens: Some(ask.tokens), ..Reported::default() };
-        let estimate = Estimate { usage, excluded, ..Estimate::default() };
+        let estimate = Estimate { usage, excluded: avoided.map_or(&[], std::slice::from_ref), ..Estimate::default() };
         let Ok(routed) = self.engine.acquire(CAPABILITY, &estimate, None) else { return Choice::Wait(None) };
         match (routed.best, routed.lease) {
             (Some(best), Some(lease)) => Choice::Send { provider: best.index as usize, ticket: lease.to_raw() },
