@@ -726,3 +726,49 @@ fn json_objects_are_objects() {
         assert!(error.to_string().contains("expected an object"), "{error}");
     }
 }
+
+/// A decision looks closely at as few providers as it can; one that is explained looks at all. Two engines, of which one
+/// explains everything, agree at every step of a long walk, whatever quota is the tightest.
+#[test]
+fn a_short_look_finds_what_a_long_one_does() {
+    let providers = || {
+        let all = (0..8u64).map(|i| {
+            let slots = concurrency(20 + i);
+            let quotas = match i % 4 {
+                0 => vec![requests(20 + i, SEC), slots],
+                1 => vec![requests(300, MINUTE), quota(Dimension::Tokens, 14_000, MINUTE), slots],
+                2 => vec![with(Strategy::TokenBucket, requests(15, SEC)), slots],
+                _ => vec![with(Strategy::FixedWindow, requests(200, MINUTE)), concurrency(30)],
+            };
+            ProviderConfig { priority: 10 - (i as u32) / 2, ..provider(&format!("p{i}"), quotas) }
+        });
+        all.collect::<Vec<_>>()
+    };
+    let sides = [engine(Settings::default()), engine(Settings::default())];
+    sides.iter().for_each(|(engine, _)| serve(engine, providers()));
+    let (mut random, mut leases, mut available) = (1u64, Vec::new(), 0);
+    for step in 0..20_000 {
+        // A linear congruential generator is random enough here.
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let pick = random >> 40;
+        let asked = tokens(pick % 60);
+        sides.iter().for_each(|(_, clock)| clock.advance_ns(pick % 40 * MS));
+        let short = sides[0].0.acquire("api", &asked, None).unwrap();
+        let long = sides[1].0.acquire("api", &asked, Some(&mut Vec::new())).unwrap();
+        assert_eq!(short.best, long.best, "step {step}");
+        available += u64::from(short.available());
+        leases.extend(short.lease.zip(long.lease));
+        let keep = if short.available() { 60 + pick as usize % 110 } else { leases.len().saturating_sub(2) };
+        while leases.len() > keep {
+            let (a, b) = leases.swap_remove(pick as usize % leases.len());
+            for ((engine, _), lease) in sides.iter().zip([a, b]) {
+                match pick % 17 {
+                    0 => engine.cancel(lease).unwrap(),
+                    1 => engine.complete(lease, &reported_tokens(Outcome::Timeout, 1)).unwrap(),
+                    _ => engine.complete(lease, &reported_tokens(Outcome::Success, pick % 50)).unwrap(),
+                }
+            }
+        }
+    }
+    assert!((2_000..19_900).contains(&available), "{available} of 20000 were available: the walk shows little");
+}
