@@ -13,7 +13,8 @@ const STEP: f64 = 0.2;
 // See `Provider`.
 #[repr(align(64))]
 pub(crate) struct Estimator {
-    /// How many values of each dimension were seen, a byte for each; it stops where their number no longer matters.
+    /// How many values of each dimension were seen, a byte for each; it stops where their number no longer matters. The
+    /// highest byte has a bit for each dimension of which any were.
     seen: Cell,
     dimensions: [Learned; COUNTED],
 }
@@ -53,29 +54,34 @@ impl Learned {
 
 /// From so many values on, each has the share [`ALPHA`].
 const MANY: u64 = (1.0 / ALPHA) as u64;
+/// Where the bits of the dimensions start.
+const KNOWN: u32 = 56;
 
 impl Estimator {
     /// Takes in what a request used, as far as the response tells. `quantile` is the one to learn; 0 is none. Whether that
     /// was the first thing it learned.
+    #[inline]
     pub(crate) fn learn(&self, used: &Reported, quantile: f64) -> bool {
+        used.told() != 0 && self.learn_told(used, quantile)
+    }
+
+    fn learn_told(&self, used: &Reported, quantile: f64) -> bool {
         let before = self.seen.get();
-        let mut seen = before;
-        if used.tells_nothing() {
-            return false;
-        }
-        for (i, value) in used.told().into_iter().enumerate() {
-            let Some(value) = value else { continue };
-            let byte = 8 * i;
-            let n = (seen >> byte & 0xFF) + 1;
+        let (units, mut told) = (used.or(&Usage::NONE).to_array(), used.told());
+        let mut seen = before | u64::from(told) << KNOWN;
+        while told != 0 {
+            let i = told.trailing_zeros() as usize;
+            told &= told - 1;
+            let n = (seen >> (8 * i) & 0xFF) + 1;
             if n <= MANY {
-                seen += 1 << byte;
+                seen += 1 << (8 * i);
             }
-            self.dimensions[i].learn(n, value as f64, quantile);
+            self.dimensions[i].learn(n, units[i] as f64, quantile);
         }
         if seen != before {
             self.seen.set(seen);
         }
-        before == 0 && seen != 0
+        before == 0
     }
 
     /// Whether it has learned anything.
@@ -84,24 +90,17 @@ impl Estimator {
         self.seen.get() != 0
     }
 
-    /// The dimensions that a request does not tell, for [`Estimator::knows_any`].
+    /// Whether it has learned anything of a dimension that is not among `told`.
     #[inline]
-    pub(crate) fn untold(usage: &Reported) -> u64 {
-        let bytes = usage.told().into_iter().enumerate().filter(|(_, told)| told.is_none());
-        bytes.fold(0, |all, (i, _)| all | 0xFF << (8 * i))
-    }
-
-    /// Whether it has learned anything of some of these dimensions.
-    #[inline]
-    pub(crate) fn knows_any(&self, dimensions: u64) -> bool {
-        self.seen.get() & dimensions != 0
+    pub(crate) fn knows_beyond(&self, told: u8) -> bool {
+        (self.seen.get() >> KNOWN) as u8 & !told != 0
     }
 
     /// What a request is expected to use: the quantile, or with 0 the mean. Nothing before the first is known.
     pub(crate) fn expected(&self, quantile: f64) -> Usage {
         let seen = self.seen.get();
         Usage::from_array(std::array::from_fn(|i| {
-            if seen >> (8 * i) & 0xFF == 0 { 0 } else { self.dimensions[i].expected(quantile) }
+            if seen >> (KNOWN + i as u32) & 1 == 0 { 0 } else { self.dimensions[i].expected(quantile) }
         }))
     }
 }
@@ -112,7 +111,7 @@ mod tests {
     use crate::config::Dimension;
 
     fn told(tokens: u64) -> Reported {
-        Reported { tokens: Some(tokens), ..Reported::default() }
+        Reported::default().with(Dimension::Tokens, Some(tokens))
     }
 
     #[test]

@@ -23,15 +23,15 @@ pub(crate) struct Question<'a> {
     fallback: u32,
     /// What is told of its usage, where nothing is known of the rest.
     told: Usage,
-    /// The dimensions of which nothing is told, as [`Estimator::knows_any`] takes them.
-    untold: u64,
+    /// The dimensions that are told.
+    told_dimensions: u8,
 }
 
 impl<'a> Question<'a> {
     #[inline]
     pub(crate) fn new(estimate: &'a Estimate<'a>, settings: &'a Settings, lowest_latency: f64, fallback: u32) -> Self {
         let told = estimate.usage.or(&Usage::NONE);
-        Self { estimate, settings, lowest_latency, fallback, told, untold: Estimator::untold(&estimate.usage) }
+        Self { estimate, settings, lowest_latency, fallback, told, told_dimensions: estimate.usage.told() }
     }
 
     /// What the request will use on a provider.
@@ -39,10 +39,10 @@ impl<'a> Question<'a> {
     pub(crate) fn usage(&self, locked: &Locked<'_>, row: &Row) -> Usage {
         let own = &*row.learned;
         if own.knows() {
-            if own.knows_any(self.untold) { self.learned_usage(locked, own) } else { self.told }
+            if own.knows_beyond(self.told_dimensions) { self.learned_usage(locked, own) } else { self.told }
         } else {
             match locked.estimator(self.fallback) {
-                Some(other) if other.knows_any(self.untold) => self.learned_usage(locked, other),
+                Some(other) if other.knows_beyond(self.told_dimensions) => self.learned_usage(locked, other),
                 _ => self.told,
             }
         }
@@ -142,7 +142,7 @@ pub(crate) fn hold(
     for (record, q) in locked.limiting_quotas() {
         // Of what is neither told nor learned, one unit must be there: what is spent is not chosen.
         let n = usage.of(q.dimension());
-        let n = if n == 0 && !estimate.usage.tells(q.dimension()) { 1 } else { n };
+        let n = if n == 0 && estimate.usage.of(q.dimension()).is_none() { 1 } else { n };
         if q.fits(now, n, estimate.headroom) {
             continue;
         }

@@ -38,64 +38,74 @@ impl Usage {
     }
 }
 
-/// Usage as a request or response tells it; `None` is "not given".
+/// Usage as a request or response tells it: of each dimension so many units, or nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reported {
-    /// Requests; not given is 1.
-    pub requests: Option<u64>,
-    /// Tokens, input and output together.
-    pub tokens: Option<u64>,
-    /// Input tokens.
-    pub input_tokens: Option<u64>,
-    /// Output tokens.
-    pub output_tokens: Option<u64>,
-    /// Bytes.
-    pub bytes: Option<u64>,
-    /// Millionths of a US dollar.
-    pub cost_micro_usd: Option<u64>,
+    /// In the order of [`Dimension`]; 0 where nothing is told.
+    units: [u64; COUNTED],
+    /// The dimensions that are told, a bit each.
+    told: u8,
 }
 
+const fn bit(dimension: Dimension) -> u8 {
+    1 << dimension as u8
+}
+
+const INPUT_OUTPUT: u8 = bit(Dimension::InputTokens) | bit(Dimension::OutputTokens);
+
 impl Reported {
-    /// All of it, in the order of [`Usage`].
+    /// The same with units of a dimension, if any are given. Concurrency is held, not told.
     #[inline]
-    pub(crate) fn told(&self) -> [Option<u64>; COUNTED] {
-        [
-            self.requests,
-            self.tokens.or_else(|| Some(self.input_tokens?.saturating_add(self.output_tokens?))),
-            self.input_tokens,
-            self.output_tokens,
-            self.bytes,
-            self.cost_micro_usd,
-        ]
+    #[must_use]
+    pub fn with(mut self, dimension: Dimension, units: Option<u64>) -> Self {
+        if let (Some(slot), Some(units)) = (self.units.get_mut(dimension as usize), units) {
+            *slot = units;
+            self.told |= bit(dimension);
+        }
+        self
     }
 
-    /// Whether it tells nothing at all.
     #[inline]
-    pub(crate) fn tells_nothing(&self) -> bool {
-        *self == Self::default()
+    fn has(&self, dimension: Dimension) -> bool {
+        self.told & bit(dimension) != 0
     }
 
-    /// Whether it tells a dimension, or all that makes it up.
-    pub(crate) fn tells(&self, dimension: Dimension) -> bool {
-        self.told().get(dimension as usize).copied().flatten().is_some()
+    /// Input and output tokens together.
+    #[inline]
+    fn sum(&self, assumed: &Usage) -> u64 {
+        let part = |d: Dimension| if self.has(d) { self.units[d as usize] } else { assumed.of(d) };
+        part(Dimension::InputTokens).saturating_add(part(Dimension::OutputTokens))
     }
 
-    /// The actual usage, where what is not told is as in `assumed`.
+    /// The dimensions that are told, or of which all is told that makes them up, a bit each.
+    #[inline]
+    pub(crate) fn told(&self) -> u8 {
+        let sum = self.told & INPUT_OUTPUT == INPUT_OUTPUT;
+        self.told | if sum { bit(Dimension::Tokens) } else { 0 }
+    }
+
+    /// What is told of a dimension, or of all that makes it up.
+    pub(crate) fn of(&self, dimension: Dimension) -> Option<u64> {
+        (self.told() & bit(dimension) != 0).then(|| self.or(&Usage::NONE).of(dimension))
+    }
+
+    /// The actual usage, where what is not told is as in `assumed`, and one request.
     #[inline]
     pub fn or(&self, assumed: &Usage) -> Usage {
-        let Usage([_, tokens, input, output, bytes, cost]) = *assumed;
-        let sum = match (self.input_tokens, self.output_tokens) {
-            (None, None) => None,
-            (i, o) => Some(i.unwrap_or(input).saturating_add(o.unwrap_or(output))),
-        };
-        Usage([
-            self.requests.unwrap_or(1),
-            self.tokens.or(sum).unwrap_or(tokens),
-            self.input_tokens.unwrap_or(input),
-            self.output_tokens.unwrap_or(output),
-            self.bytes.unwrap_or(bytes),
-            self.cost_micro_usd.unwrap_or(cost),
-        ])
+        let mut usage = *assumed;
+        usage.0[Dimension::Requests as usize] = 1;
+        if self.told == 0 {
+            return usage;
+        }
+        if self.told & INPUT_OUTPUT != 0 {
+            usage.0[Dimension::Tokens as usize] = self.sum(assumed);
+        }
+        for (i, slot) in usage.0.iter_mut().enumerate() {
+            if self.told >> i & 1 != 0 {
+                *slot = self.units[i];
+            }
+        }
+        usage
     }
 }
 
@@ -105,9 +115,11 @@ mod tests {
 
     #[test]
     fn tokens_are_the_sum_unless_told() {
-        let parts = |input, output| Reported { input_tokens: input, output_tokens: output, ..Reported::default() };
+        let parts = |input, output| {
+            Reported::default().with(Dimension::InputTokens, input).with(Dimension::OutputTokens, output)
+        };
         assert_eq!(parts(Some(3), Some(4)).or(&Usage::NONE).of(Dimension::Tokens), 7);
-        assert_eq!(Reported { tokens: Some(9), ..parts(Some(3), Some(4)) }.or(&Usage::NONE).of(Dimension::Tokens), 9);
+        assert_eq!(parts(Some(3), Some(4)).with(Dimension::Tokens, Some(9)).or(&Usage::NONE).of(Dimension::Tokens), 9);
         assert_eq!(parts(Some(u64::MAX), Some(4)).or(&Usage::NONE).of(Dimension::Tokens), u64::MAX);
         let assumed = Usage::from_array([1, 100, 60, 40, 5, 6]);
         let told = parts(None, Some(10)).or(&assumed);
@@ -119,9 +131,10 @@ mod tests {
 
     #[test]
     fn what_is_told() {
-        let told = Reported { input_tokens: Some(1), ..Reported::default() };
-        assert!(told.tells(Dimension::InputTokens) && !told.tells(Dimension::Tokens));
-        assert!(Reported { output_tokens: Some(0), ..told }.tells(Dimension::Tokens));
+        let told = Reported::default().with(Dimension::InputTokens, Some(1));
+        assert_eq!((told.of(Dimension::InputTokens), told.of(Dimension::Tokens)), (Some(1), None));
+        assert_eq!(told.with(Dimension::OutputTokens, Some(0)).of(Dimension::Tokens), Some(1));
+        assert_eq!(told.with(Dimension::Concurrency, Some(3)), told);
         assert_eq!(Usage::from_array([1, 9, 0, 0, 0, 0]).capped(Dimension::Tokens, 4).of(Dimension::Tokens), 4);
     }
 }

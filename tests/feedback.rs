@@ -211,7 +211,7 @@ fn estimates_are_learned_by_the_quantile_that_is_asked_for() {
         let reserved = state(&engine, "a", Dimension::Tokens).used;
         assert!(expected.contains(&reserved), "{quantile}: {reserved}");
         // A true zero reserves none.
-        let none = Estimate { usage: Reported { tokens: Some(0), ..Reported::default() }, ..Estimate::default() };
+        let none = Estimate { usage: Reported::default().with(Dimension::Tokens, Some(0)), ..Estimate::default() };
         engine.acquire("api", &none, None).unwrap();
         assert_eq!(state(&engine, "a", Dimension::Tokens).used, reserved);
     }

@@ -499,7 +499,7 @@ impl World {
                 let lease = self.leases.swap_remove(lease % self.leases.len());
                 let outcome = OUTCOMES[outcome];
                 let mut told = report(outcome);
-                told.usage.tokens = tokens;
+                told.usage = told.usage.with(Dimension::Tokens, tokens);
                 told.latency_ns = latency;
                 self.engine.complete(lease.id, &told).unwrap();
                 assert!(self.engine.complete(lease.id, &told).is_err(), "settled twice");
@@ -784,10 +784,10 @@ fn a_spent_quota_holds_a_request_of_unknown_size() {
             let (engine, _) = engine(Settings::default());
             serve(&engine, vec![provider("a", vec![with(strategy, quota(dimension, 100, MINUTE))])]);
             let mut told = report(Outcome::Success);
-            told.usage.tokens = Some(100);
-            told.usage.output_tokens = Some(100);
-            told.usage.cost_micro_usd = Some(100);
-            told.usage.bytes = Some(100);
+            told.usage = told.usage.with(Dimension::Tokens, Some(100));
+            told.usage = told.usage.with(Dimension::OutputTokens, Some(100));
+            told.usage = told.usage.with(Dimension::CostMicroUsd, Some(100));
+            told.usage = told.usage.with(Dimension::Bytes, Some(100));
             engine.observe("a", &told).unwrap();
             let routed = engine.select("api", &one(), None).unwrap();
             assert!(!routed.available(), "{dimension:?} {strategy:?}");

@@ -9,6 +9,7 @@ use super::config::{GRATE_ZERO, dimension_code, reserved};
 use super::engine::grate_engine;
 use super::error::{Failure, GRATE_ERR_NO_PROVIDER_AVAILABLE, grate_error, grate_status, guard};
 use super::headers::{fields, grate_header};
+use crate::config::Dimension;
 use crate::engine::{Candidates, Engine, Estimate, HeldBy, Rank, Ranked, Report, Routed};
 use crate::feedback::{Outcome, headers};
 use crate::lease::LeaseId;
@@ -428,14 +429,14 @@ fn report<'a>(r: &grate_response, outcome: Outcome, headers: Option<&'a headers:
         outcome,
         latency_ns: given(r.latency_ns),
         retry_after_ns: given(r.retry_after_ns),
-        usage: Reported {
-            requests: given(r.requests),
-            tokens: given(r.tokens),
-            input_tokens: given(r.input_tokens),
-            output_tokens: given(r.output_tokens),
-            bytes: given(r.bytes),
-            cost_micro_usd: given(r.cost_micro_usd),
-        },
+        usage: usage([
+            (Dimension::Requests, r.requests),
+            (Dimension::Tokens, r.tokens),
+            (Dimension::InputTokens, r.input_tokens),
+            (Dimension::OutputTokens, r.output_tokens),
+            (Dimension::Bytes, r.bytes),
+            (Dimension::CostMicroUsd, r.cost_micro_usd),
+        ]),
         headers,
     }
 }
@@ -448,6 +449,12 @@ fn given(value: u64) -> Option<u64> {
         GRATE_ZERO => Some(0),
         n => Some(n),
     }
+}
+
+/// Amounts in which 0 means "not given" and `GRATE_ZERO` a true zero.
+#[inline]
+fn usage<const N: usize>(amounts: [(Dimension, u64); N]) -> Reported {
+    amounts.into_iter().fold(Reported::default(), |told, (dimension, amount)| told.with(dimension, given(amount)))
 }
 
 /// What select and acquire share: read, decide, write.
@@ -536,14 +543,13 @@ const DEFAULT: grate_request = grate_request {
 #[inline]
 fn estimate<'a>(asked: &grate_request, excluded: &'a [u32]) -> Estimate<'a> {
     Estimate {
-        usage: Reported {
-            requests: None,
-            tokens: given(asked.tokens),
-            input_tokens: given(asked.input_tokens),
-            output_tokens: given(asked.output_tokens),
-            bytes: given(asked.bytes),
-            cost_micro_usd: given(asked.cost_micro_usd),
-        },
+        usage: usage([
+            (Dimension::Tokens, asked.tokens),
+            (Dimension::InputTokens, asked.input_tokens),
+            (Dimension::OutputTokens, asked.output_tokens),
+            (Dimension::Bytes, asked.bytes),
+            (Dimension::CostMicroUsd, asked.cost_micro_usd),
+        ]),
         headroom: asked.headroom,
         excluded,
     }

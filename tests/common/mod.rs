@@ -8,7 +8,7 @@ use grate::clock::MockClock;
 use grate::config::{Candidate, CapabilityConfig, Change, Dimension, ProviderConfig, QuotaConfig, Settings, Strategy};
 use grate::engine::{Estimate, Report, Routed};
 use grate::feedback::Outcome;
-use grate::usage::Reported;
+use grate::usage::{Reported, Usage};
 
 pub const MS: u64 = 1_000_000;
 pub const SEC: u64 = 1_000_000_000;
@@ -65,7 +65,7 @@ pub fn redefine(engine: &Engine, provider: ProviderConfig) {
 }
 
 pub fn tokens(n: u64) -> Estimate<'static> {
-    Estimate { usage: Reported { tokens: Some(n), ..Reported::default() }, ..Estimate::default() }
+    Estimate { usage: Reported::default().with(Dimension::Tokens, Some(n)), ..Estimate::default() }
 }
 
 /// One request of unknown size.
@@ -75,7 +75,7 @@ pub fn one() -> Estimate<'static> {
 
 /// What a request of known size takes.
 pub fn units(estimate: &Estimate, dimension: Dimension) -> u64 {
-    if dimension == Dimension::Tokens { estimate.usage.tokens.unwrap() } else { 1 }
+    estimate.usage.or(&Usage::NONE).of(dimension)
 }
 
 pub fn report(outcome: Outcome) -> Report<'static> {
@@ -83,7 +83,7 @@ pub fn report(outcome: Outcome) -> Report<'static> {
 }
 
 pub fn reported_tokens(outcome: Outcome, n: u64) -> Report<'static> {
-    Report { usage: Reported { tokens: Some(n), ..Reported::default() }, ..report(outcome) }
+    Report { usage: Reported::default().with(Dimension::Tokens, Some(n)), ..report(outcome) }
 }
 
 pub fn acquire(engine: &Engine) -> Routed {

@@ -72,7 +72,7 @@ impl Router for Libgrate {
     fn choose(&mut self, now: u64, ask: &Ask) -> Choice {
         self.clock.set_ns(now);
         let avoided = ask.avoid.and_then(|avoid| self.ids.get(avoid));
-        let usage = Reported { tokens: Some(ask.tokens), ..Reported::default() };
+        let usage = Reported::default().with(grate::config::Dimension::Tokens, Some(ask.tokens));
         let estimate = Estimate { usage, excluded: avoided.map_or(&[], std::slice::from_ref), ..Estimate::default() };
         let Ok(routed) = self.engine.acquire(CAPABILITY, &estimate, None) else { return Choice::Wait(None) };
         match (routed.best, routed.lease) {
@@ -97,7 +97,7 @@ impl Router for Libgrate {
             outcome,
             latency_ns: None,
             retry_after_ns: None,
-            usage: Reported { tokens, ..Reported::default() },
+            usage: Reported::default().with(grate::config::Dimension::Tokens, tokens),
             headers: Some(&headers),
         };
         let settled = self.engine.complete(LeaseId::from_raw(reply.ticket), &report);
