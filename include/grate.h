@@ -332,7 +332,7 @@
 
 /*
  Outcome: the provider failed (HTTP 5xx and above), or could not be reached: if nothing was sent, say so with
- `requests = GRATE_ZERO`.
+ `GRATE_ZERO` for `requests` and for every other amount that was estimated.
  */
 #define GRATE_OUTCOME_SERVER_ERROR 5
 

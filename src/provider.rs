@@ -581,7 +581,9 @@ impl<'a> Locked<'a> {
             let Some(q) = equal.or_else(only) else { continue };
             let (limit, remaining, reset_ns) = (told.limit, told.remaining, told.reset_in_ms.map(ms_to_ns));
             let own = request.usage.of(q.dimension());
-            if !limit.is_none_or(|limit| q.is_plausible(limit, window_ns)) {
+            // What remains of an unknown limit tells nothing of how much was used.
+            let speaks_of_it = limit.map_or(q.limit() < u64::MAX, |limit| q.is_plausible(limit, window_ns));
+            if !speaks_of_it {
                 // Another's limit, or one of which this quota is a share: but what is spent is spent.
                 q.close(self.now, remaining.unwrap_or(u64::MAX), reset_ns);
                 explained |= remaining == Some(0);

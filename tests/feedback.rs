@@ -276,3 +276,23 @@ fn headers_never_take_slots_of_concurrency() {
     engine.complete(lease, &Report { headers: Some(&headers), ..report(Outcome::Success) }).unwrap();
     assert_eq!(state(&engine, "a", Dimension::Concurrency).used, 0);
 }
+
+/// What remains of requests, of which nobody configured a limit and no header tells one, holds nobody back.
+#[test]
+fn headers_do_not_limit_what_nobody_limits() {
+    let (engine, clock) = engine(Settings::default());
+    serve(&engine, vec![provider("a", vec![quota(Dimension::Tokens, 1_000_000, MINUTE)])]);
+    let headers = read(&[("x-ratelimit-remaining-requests", "59")]);
+    for i in 0..300 {
+        let lease = acquire(&engine).lease.unwrap_or_else(|| panic!("held at request {i}"));
+        clock.advance_ns(SEC / 1000);
+        engine.complete(lease, &Report { headers: Some(&headers), ..report(Outcome::Success) }).unwrap();
+    }
+    let spent = read(&[("x-ratelimit-remaining-requests", "0"), ("x-ratelimit-reset-requests", "2s")]);
+    engine
+        .complete(acquire(&engine).lease.unwrap(), &Report { headers: Some(&spent), ..report(Outcome::Success) })
+        .unwrap();
+    assert!(!acquire(&engine).available(), "what is spent is spent");
+    clock.advance_ns(2 * SEC);
+    assert!(acquire(&engine).available());
+}

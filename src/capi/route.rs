@@ -43,7 +43,7 @@ pub const GRATE_OUTCOME_QUOTA_EXHAUSTED: i32 = 3;
 /// Outcome: refused as not allowed (HTTP 401, 402, 403).
 pub const GRATE_OUTCOME_FORBIDDEN: i32 = 4;
 /// Outcome: the provider failed (HTTP 5xx and above), or could not be reached: if nothing was sent, say so with
-/// `requests = GRATE_ZERO`.
+/// `GRATE_ZERO` for `requests` and for every other amount that was estimated.
 pub const GRATE_OUTCOME_SERVER_ERROR: i32 = 5;
 /// Outcome: the provider is overloaded, whoever asks (HTTP 503, 529).
 pub const GRATE_OUTCOME_OVERLOADED: i32 = 6;
