@@ -3,6 +3,7 @@
 require_relative "grate/version"
 require_relative "grate/native"
 require_relative "grate/engine"
+require_relative "grate/fast"
 
 # libgrate picks, in your process, which upstream provider gets the next request, so that `429 Too Many Requests` is
 # predicted and not received. {Engine} is where to begin.

@@ -6,7 +6,8 @@ require_relative "helper"
 class LeakTest < Minitest::Test
   include Helper
 
-  # Beside the lease and its copy of the decision, its number may be too large for Ruby to hold without an object.
+  # Beside the lease, in C: the keywords of two calls. In Ruby: its copy of the decision; and its number may be too large
+  # to be held without an object.
   def test_objects_per_call
     engine = Grate::Engine.new(config(a: []))
     work = -> { engine.acquire("api", tokens: 1).complete(http_status: 200, tokens: 1) }

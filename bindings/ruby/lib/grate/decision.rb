@@ -144,8 +144,11 @@ module Grate
 
     private
 
+    # What is kept of the library's struct.
+    attr_reader :raw
+
     def read(field)
-      @raw.unpack1(DIRECTIVES.fetch(field))
+      raw.unpack1(DIRECTIVES.fetch(field))
     end
   end
 end

@@ -36,6 +36,7 @@ module Grate
       @pointer = FFI::AutoPointer.new(out.read_pointer, @permits)
       @address = @pointer.address
       @providers = { 0 => nil } # names by address, which they keep as long as the engine
+      @handle = @permits.handle = Fast && Fast::Handle.new(@address, @providers)
       apply(config) if config
     end
 
@@ -313,6 +314,20 @@ module Grate
       cold { |s| Native.grate_engine_cancel(@address, lease, s.address + Scratch::ERROR) }
     end
 
+    # Settles a lease when the block is left.
+    # @api private
+    def settling(lease)
+      settlement = { outcome: :cancelled }
+      value = yield lease
+      settlement = {}
+      value
+    rescue Exception => e
+      settlement = { outcome: Failure.outcome(e) }
+      raise
+    ensure
+      lease.ensure_settled(**settlement)
+    end
+
     private
 
     MAX_QUOTAS = 32 # of a provider
@@ -342,18 +357,6 @@ module Grate
       raise InvalidArgumentError, "this lease was made by another engine" unless equal?(lease.engine)
 
       lease
-    end
-
-    def settling(lease)
-      settlement = { outcome: :cancelled }
-      value = yield lease
-      settlement = {}
-      value
-    rescue Exception => e
-      settlement = { outcome: Failure.outcome(e) }
-      raise
-    ensure
-      lease.ensure_settled(**settlement)
     end
 
     # {#select} and {#acquire}.
@@ -388,9 +391,12 @@ module Grate
       ensure
         idle << s
       end
-      raise NoProviderAvailableError, Decision.new(provider, raw, candidates) unless code == Constants::OK
-
+      none_available(provider, raw, candidates) unless code == Constants::OK
       reserve ? Lease.new(self, lease, provider, raw, candidates) : Decision.new(provider, raw, candidates)
+    end
+
+    def none_available(provider, raw, candidates)
+      raise NoProviderAvailableError, Decision.new(provider, raw, candidates)
     end
 
     # Writes the full request; `tokens` is converted already.

@@ -6,6 +6,9 @@ require_relative "errors"
 module Grate
   # A decision with a reservation, which is settled once: by {#complete} if the request was sent, by {#cancel} if it was
   # not. One that never is expires after `lease_ttl_ms` (10 minutes): its slot is freed, its usage stays counted.
+  #
+  # The part in C, if there is one, keeps the fields and goes over the methods that know them: `initialize`, the readers, `raw`
+  # and `settled!`.
   class Lease < Decision
     # @return [Integer] the number that {Engine#complete} and {Engine#cancel} take as well
     attr_reader :id
@@ -29,20 +32,20 @@ module Grate
                  requests: nil, bytes: nil, cost_micro_usd: nil, retry_after_ms: nil, headers: nil)
       if outcome || latency_ms || input_tokens || output_tokens || requests || bytes || cost_micro_usd ||
          retry_after_ms || headers
-        @engine.settle(@id, outcome, http_status, latency_ms, retry_after_ms, requests, tokens, input_tokens,
-                       output_tokens, bytes, cost_micro_usd, headers)
+        engine.settle(id, outcome, http_status, latency_ms, retry_after_ms, requests, tokens, input_tokens,
+                      output_tokens, bytes, cost_micro_usd, headers)
       else
-        @engine.settle_plainly(@id, http_status, tokens)
+        engine.settle_plainly(id, http_status, tokens)
       end
-      @settled = true
+      settled!
       nil
     end
 
     # Gives the lease of a request back that was not sent, with all it reserved. See {Engine#cancel}.
     # @return [nil]
     def cancel
-      @engine.give_back(@id)
-      @settled = true
+      engine.give_back(id)
+      settled!
       nil
     end
 
@@ -59,6 +62,12 @@ module Grate
       complete(**settlement) unless settled?
     rescue StaleLeaseError, ClosedEngineError, ForkedEngineError
       nil # settled through its number, expired, gone with the engine, or the parent's: nothing is left to settle
+    end
+
+    private
+
+    def settled!
+      @settled = true
     end
   end
 end

@@ -32,10 +32,17 @@ module Grate
     def initialize
       @pid = Process.pid
       @made = [] # one element per permit, as only its `<<` is atomic
-      @refusal = nil
+      @refusal = @handle = nil
       @idle = [another]
       check_each_call unless Process.respond_to?(:_fork)
       LIVE[self] = true
+    end
+
+    # Calls in C never wait, so they need no permit, but a handle, which is closed before the engine may go.
+    # @param handle [Fast::Handle, nil]
+    def handle=(handle)
+      @handle = handle
+      handle&.close if @refusal
     end
 
     # One more permit: there were never so many calls at the same time.
@@ -74,6 +81,7 @@ module Grate
     # @return [void]
     def call(pointer)
       LIVE.delete(self)
+      @handle&.close
       Native.grate_engine_free(pointer) if Process.pid == @pid
     end
 
@@ -86,6 +94,7 @@ module Grate
     def refuse(error, message)
       @message = message
       @refusal = error
+      @handle&.close
       permits = self
       pop_instead { raise permits.send(:refusal) }
     end
