@@ -1,4 +1,5 @@
-# Targets: all demo demo-http test bench bench-check sim fmt lint header install uninstall clean.   make help tells what each does.
+# Targets: all demo demo-http test test-bindings bench bench-check bench-bindings sim fmt lint header install uninstall clean,
+# and test-LANGUAGE for each binding.   make help tells what each does.
 
 CARGO ?= cargo
 CC ?= cc
@@ -13,7 +14,10 @@ BIN := $(TARGET)/c
 WARN := -std=c99 -Wall -Wextra -Wpedantic -Werror
 LINK := -L$(LIB) -lgrate -Wl,-rpath,$(LIB)
 
-.PHONY: all demo demo-http test bench bench-check bench-baseline sim fmt lint header install uninstall clean help
+LANGUAGES := cpp go java node python ruby
+
+.PHONY: all demo demo-http test test-bindings $(LANGUAGES:%=test-%) bench bench-check bench-bindings sim fmt lint header \
+	install uninstall clean help
 
 all: ## build libgrate.so and libgrate.a
 	@# Not `cargo build`: beside an rlib, which only tests need, cargo leaves link-time optimisation out. The hot calls are long
@@ -37,6 +41,12 @@ demo-http: all ## the same load on real HTTP upstreams, with plain failover and 
 test: all ## all tests that the installed tools allow; STRICT=1 makes a skipped test a failure
 	@CARGO="$(CARGO)" CC="$(CC)" TARGET="$(TARGET)" STRICT="$(STRICT)" scripts/test.sh
 
+test-bindings: all ## the tests of the language bindings; test-cpp, -go, -java, -node, -python and -ruby are those of one
+	@TARGET="$(TARGET)" STRICT="$(STRICT)" scripts/test-bindings.sh $(LANGUAGES)
+
+$(LANGUAGES:%=test-%): test-%: all
+	@TARGET="$(TARGET)" STRICT="$(STRICT)" scripts/test-bindings.sh $*
+
 # bench and sim have a target directory of their own: another crate there asks for other features of shared dependencies,
 # and cargo would build the library anew, without link-time optimisation.
 bench: COMPETITORS := $(TARGET)/bench/release
@@ -53,6 +63,9 @@ bench-check: all ## compare the instructions of the hot calls with tools/bench/b
 	@mkdir -p $(BIN)
 	$(CC) $(CFLAGS) $(WARN) -Iinclude $(SOURCES) -o $(BIN)/bench-count $(LINK)
 	@STRICT="$(STRICT)" UPDATE="$(UPDATE)" scripts/bench-check.sh $(BIN)/bench-count
+
+bench-bindings: all ## what a call costs in each language, beside C (ROUNDS=1: in a minute)
+	@CC="$(CC)" TARGET="$(TARGET)" $(if $(ROUNDS),ROUNDS="$(ROUNDS)") scripts/bench-bindings.sh $(LANGUAGES)
 
 sim: ## simulate routers on a mock clock, libgrate among them: tables, and charts into docs/sim (SIM="--seed 2")
 	$(CARGO) run --release -q -p sim --target-dir $(TARGET)/sim -- $(SIM)
@@ -78,4 +91,4 @@ clean: ## remove all that was built
 	$(CARGO) clean
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16

@@ -89,7 +89,7 @@ test("zero is zero, and what is left out is not known", () => {
 });
 
 test("amounts beyond 2^53 are bigints", () => {
-  const quotas = '[{"dimension": "bytes", "limit": 9007199254740999, "window": "day"}]';
+  const quotas = '[{"dimension": "bytes", "limit": 9007199254740999, "window": "day", "strategy": "fixed_window"}]';
   const engine = new Engine(`{"providers": [{"name": "a", "quotas": ${quotas}}]}`);
   assert.equal(engine.remainingQuota("a", "bytes"), Number(9007199254740999n));
   engine.observe("a", { outcome: "success", bytes: 9007199254740990n });
