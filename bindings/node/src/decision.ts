@@ -1,5 +1,6 @@
 /** Where a request goes, and why. */
 
+import { getLease, putLease } from "./calls";
 import type { Engine } from "./engine";
 import { ClosedError, StaleLeaseError } from "./errors";
 import { Candidate as CandidateLayout, Decision as Layout } from "./layout";
@@ -7,14 +8,17 @@ import * as memory from "./memory";
 import { DIMENSIONS, HELD_BY, type Candidate, type Dimension, type HeldBy, type Report } from "./types";
 
 // Constants of this module are faster than those of another.
-const { f64, i32, u32, u64, getNumber, getNumberOrNull } = memory;
+const { f64, i32, getNumber, getNumberOrNull } = memory;
 const HOLD = (memory.DECISION + Layout.at.held_by) >> 2;
-const LEASE = (memory.DECISION + Layout.at.lease) >> 3;
+const LEASE = (memory.DECISION + Layout.at.lease) >> 2;
 const SCORE = (memory.DECISION + Layout.at.score) >> 3; // the first of six doubles
 const RETRY_AFTER = memory.DECISION + Layout.at.retry_after_ns;
 const HELD_DIMENSION = (memory.DECISION + Layout.at.held_dimension) >> 2;
 const INDEX = (memory.DECISION + Layout.at.index) >> 2;
 const HELD_WINDOW = memory.DECISION + Layout.at.held_window_ns;
+
+/** Puts the lease of a decision where a call takes it from. */
+export let putLeaseOf: (decision: Decision) => void;
 
 /**
  * The decision of one call, a `Candidate` itself: the provider that was chosen, or, in a `NoProviderAvailableError`, the
@@ -38,32 +42,41 @@ export class Decision implements Candidate {
   readonly heldWindowNs: number;
   readonly index: number;
   readonly #engine: Engine;
-  readonly #lease: bigint;
+  readonly #leaseLow = i32[LEASE]!;
+  readonly #leaseHigh = i32[LEASE + 1]!;
   readonly #candidates: readonly Candidate[] | undefined;
   #settled = false;
 
+  static {
+    putLeaseOf = (decision) => putLease(decision.#leaseLow, decision.#leaseHigh);
+  }
+
   /** @internal Reads what the call that was just made has decided. */
-  constructor(engine: Engine, provider: string, candidates: readonly Candidate[] | undefined) {
+  constructor(engine: Engine, provider: string, available: boolean, candidates?: readonly Candidate[]) {
+    const doubles = f64;
+    const ints = i32;
+    const score = SCORE;
     this.provider = provider;
-    this.score = f64[SCORE]!;
-    this.quotaScore = f64[SCORE + 1]!;
-    this.healthScore = f64[SCORE + 2]!;
-    this.priorityScore = f64[SCORE + 3]!;
-    this.latencyScore = f64[SCORE + 4]!;
-    this.secondsToExhaustion = f64[SCORE + 5]!;
-    this.heldBy = HELD_BY[i32[HOLD]!]!;
-    this.retryAfterNs = getNumberOrNull(RETRY_AFTER);
-    this.heldDimension = DIMENSIONS[i32[HELD_DIMENSION]!]!;
-    this.heldWindowNs = getNumber(HELD_WINDOW);
-    this.index = u32[INDEX]!;
+    this.score = doubles[score]!;
+    this.quotaScore = doubles[score + 1]!;
+    this.healthScore = doubles[score + 2]!;
+    this.priorityScore = doubles[score + 3]!;
+    this.latencyScore = doubles[score + 4]!;
+    this.secondsToExhaustion = doubles[score + 5]!;
+    this.heldBy = null; // as what is available is not held
+    this.retryAfterNs = 0;
+    this.heldDimension = null;
+    this.heldWindowNs = 0;
+    this.index = ints[INDEX]!;
     this.#engine = engine;
-    this.#lease = u64[LEASE]!;
     this.#candidates = candidates;
+    if (!available) readWait(this);
   }
 
   /** What `Engine.complete` and `Engine.cancel` settle, on any thread; 0n from `select`, which reserves nothing. */
   get lease(): bigint {
-    return this.#lease;
+    putLease(this.#leaseLow, this.#leaseHigh);
+    return getLease();
   }
 
   /** The engine that made it. */
@@ -93,7 +106,7 @@ export class Decision implements Candidate {
 
   /** Cancels the lease, if there is one that is not settled. */
   [Symbol.dispose](): void {
-    if (this.#settled || this.#lease === 0n) return;
+    if (this.#settled || this.lease === 0n) return;
     try {
       this.cancel();
     } catch (error) {
@@ -101,6 +114,14 @@ export class Decision implements Candidate {
       if (!(error instanceof StaleLeaseError || error instanceof ClosedError)) throw error;
     }
   }
+}
+
+/** Reads what holds the provider of the call that was just made. */
+function readWait(decision: { -readonly [Field in keyof Decision]: Decision[Field] }): void {
+  decision.heldBy = HELD_BY[i32[HOLD]!]!;
+  decision.retryAfterNs = getNumberOrNull(RETRY_AFTER);
+  decision.heldDimension = DIMENSIONS[i32[HELD_DIMENSION]!]!;
+  decision.heldWindowNs = getNumber(HELD_WINDOW);
 }
 
 /** Reads the rows of an array of `grate_candidate`. */

@@ -1,7 +1,8 @@
 /** The engine. */
 
+import * as calls from "./calls";
 import { type MockClock, clockAddress } from "./clock";
-import { Decision, readCandidates } from "./decision";
+import { Decision, putLeaseOf, readCandidates } from "./decision";
 import {
   ClosedError,
   ERR_BUFFER_TOO_SMALL,
@@ -30,14 +31,14 @@ import {
 } from "./types";
 
 // Constants of this module are faster than those of another.
-const { DECISION, ENGINE_CONFIG, ERROR_ADDRESS, METRICS, OUT, OUT_ADDRESS, PROVIDER_STATE, REQUEST } = memory;
-const { at, check, f64, getNumber, putNumber } = memory;
-const { grate_engine_acquire, grate_engine_cancel, grate_engine_complete, grate_engine_select } = library;
+const { DECISION, ENGINE_CONFIG, ERROR_ADDRESS, METRICS, OUT, OUT_ADDRESS, PROVIDER_STATE } = memory;
+const { at, check, f64, i32, getNumber, putNumber } = memory;
+const { acquire, complete, putLeaseNumber, select } = calls;
 
-const REQUEST_ADDRESS = at(REQUEST);
-const DECISION_ADDRESS = at(DECISION);
 const RESPONSE_ADDRESS = at(memory.RESPONSE);
 const PROVIDER = DECISION + layout.Decision.at.provider;
+const PROVIDER_LOW = PROVIDER >> 2;
+const PROVIDER_HIGH = PROVIDER_LOW + 1;
 const CANDIDATES_LEN = DECISION + layout.Decision.at.candidates_len;
 
 const EMPTY = {};
@@ -80,6 +81,10 @@ export class Engine {
   readonly #words: BigInt64Array;
   // Names by address: they stay where they are as long as the engine.
   readonly #names = new Map<Address, string>([[NULL, ""]]);
+  // The latest one, by the halves of its address: most often it is the next one, too.
+  #providerLow = 0;
+  #providerHigh = 0;
+  #provider = "";
 
   /** `config` is applied as by `configure`, and fails as there. */
   constructor(config?: Config | string | Uint8Array, options?: EngineOptions);
@@ -164,8 +169,7 @@ export class Engine {
   select(capability: string, options: RouteOptions = EMPTY): Decision {
     const room = putRequest(options);
     const name = encodeName(capability);
-    const status = grate_engine_select(this.#handle(), name, REQUEST_ADDRESS, DECISION_ADDRESS, ERROR_ADDRESS);
-    return this.#decision(status, room);
+    return this.#decision(select(this.#handle(), name), room);
   }
 
   /**
@@ -176,8 +180,7 @@ export class Engine {
   acquire(capability: string, options: RouteOptions = EMPTY): Decision {
     const room = putRequest(options);
     const name = encodeName(capability);
-    const status = grate_engine_acquire(this.#handle(), name, REQUEST_ADDRESS, DECISION_ADDRESS, ERROR_ADDRESS);
-    return this.#decision(status, room);
+    return this.#decision(acquire(this.#handle(), name), room);
   }
 
   /**
@@ -186,14 +189,15 @@ export class Engine {
    * expired.
    */
   complete(lease: Decision | bigint, report: Report = EMPTY): void {
-    const number = this.#leaseOf(lease);
     putReport(report);
-    check(grate_engine_complete(this.#handle(), number, RESPONSE_ADDRESS, ERROR_ADDRESS));
+    this.#putLease(lease); // after all code of the caller's, which may settle others
+    check(complete(this.#handle()));
   }
 
   /** Gives the lease of a request back that was not sent, with all it reserved. Throws `StaleLeaseError`. */
   cancel(lease: Decision | bigint): void {
-    check(grate_engine_cancel(this.#handle(), this.#leaseOf(lease), ERROR_ADDRESS));
+    this.#putLease(lease);
+    check(library.grate_engine_cancel(this.#handle(), calls.getLease(), ERROR_ADDRESS));
   }
 
   /** Reports a request that was sent without a lease. Throws `UnknownProviderError`. */
@@ -212,7 +216,7 @@ export class Engine {
   /** Whether the provider is cooling down now. Throws `UnknownProviderError`. */
   providerInCooldown(provider: string): boolean {
     check(library.grate_engine_provider_in_cooldown(this.#handle(), encodeName(provider), OUT_ADDRESS, ERROR_ADDRESS));
-    return memory.i32[OUT >> 2] === 1;
+    return i32[OUT >> 2] === 1;
   }
 
   /**
@@ -261,8 +265,7 @@ export class Engine {
   }
 
   #handle(): Address {
-    if (this.#address === NULL) throw new ClosedError("engine");
-    return this.#address;
+    return this.#address || closed();
   }
 
   #nameAt(address: Address): string {
@@ -274,25 +277,50 @@ export class Engine {
     return name;
   }
 
-  #leaseOf(lease: Decision | bigint): bigint {
-    if (typeof lease === "bigint") return memory.u64Argument(lease, "the lease") as bigint;
-    if (!(lease instanceof Decision)) throw invalidArgument("a lease is a Decision or its number, a bigint");
-    // Lease numbers of two engines look alike: here the mistake can still be seen.
-    if (lease.engine !== this && lease.engine.#words.buffer !== this.#words.buffer) {
-      throw invalidArgument("this decision was made by another engine");
-    }
-    return lease.lease;
+  #putLease(lease: Decision | bigint): void {
+    if (!(lease instanceof Decision)) putLeaseNumber(leaseNumber(lease));
+    else if (lease.engine === this || this.#shares(lease.engine)) putLeaseOf(lease);
+  }
+
+  /** Lease numbers of two engines look alike: here the mistake can still be seen. */
+  #shares(other: Engine): true {
+    if (other.#words.buffer !== this.#words.buffer) throw invalidArgument("this decision was made by another engine");
+    return true;
   }
 
   /** What a call of select or acquire has decided. */
   #decision(status: number, room: Room | undefined): Decision {
+    return status === OK && room === undefined ? new Decision(this, this.#providerName(), true) : this.#unusual(status, room);
+  }
+
+  #unusual(status: number, room: Room | undefined): Decision {
     if (status !== OK && status !== ERR_NO_PROVIDER_AVAILABLE) throw memory.failure(status);
     const candidates =
       room && readCandidates(room.rows, getNumber(CANDIDATES_LEN), (address) => this.#nameAt(address));
-    const decision = new Decision(this, this.#nameAt(getNumber(PROVIDER)), candidates);
+    const decision = new Decision(this, this.#providerName(), status === OK, candidates);
     if (status !== OK) throw new NoProviderAvailableError(decision);
     return decision;
   }
+
+  #providerName(): string {
+    const low = i32[PROVIDER_LOW]!;
+    const high = i32[PROVIDER_HIGH]!;
+    if (low !== this.#providerLow || high !== this.#providerHigh) {
+      this.#provider = this.#nameAt(getNumber(PROVIDER));
+      this.#providerLow = low;
+      this.#providerHigh = high;
+    }
+    return this.#provider;
+  }
+}
+
+function closed(): never {
+  throw new ClosedError("engine");
+}
+
+function leaseNumber(lease: bigint): bigint {
+  if (typeof lease !== "bigint") throw invalidArgument("a lease is a Decision or its number, a bigint");
+  return memory.u64Argument(lease, "the lease") as bigint;
 }
 
 function make({ clock }: EngineOptions): BigInt64Array {

@@ -58,8 +58,7 @@ export interface EncodedHeaders {
 const NO_HEADERS: EncodedHeaders = { address: NULL, count: 0 };
 
 /** A response has dozens of fields: their bytes are made in one go, and all lengths and places follow from the text. */
-export function encodeHeaders(fields: HeaderFields | undefined): EncodedHeaders {
-  if (fields === undefined) return NO_HEADERS;
+export function encodeHeaders(fields: HeaderFields): EncodedHeaders {
   const texts = flatten(fields);
   if (texts.length === 0) return NO_HEADERS;
   // A character is a byte, as HTTP has it. What cannot have come over the wire must not keep a lease from being settled.

@@ -19,6 +19,7 @@ export const NAME_SIZE = 129;
 
 const U32_MAX = 2 ** 32 - 1;
 const TWO_32 = 2 ** 32;
+const PER_TWO_32 = 1 / TWO_32; // exact, and faster than a division
 
 let end = 0;
 function room(bytes: number): number {
@@ -44,11 +45,12 @@ export const EXCLUDED_NAMES = room(MAX_EXCLUDED * NAME_SIZE);
 export const OUT = room(8);
 
 const memory = new ArrayBuffer(end);
-export const u8 = Buffer.from(memory);
-export const i32 = new Int32Array(memory);
-export const u32 = new Uint32Array(memory);
-export const u64 = new BigUint64Array(memory);
-export const f64 = new Float64Array(memory);
+const u8 = Buffer.from(memory);
+const i32 = new Int32Array(memory);
+const u32 = new Uint32Array(memory);
+const u64 = new BigUint64Array(memory);
+const f64 = new Float64Array(memory);
+export { f64, i32, u32, u64, u8 }; // apart, or each use here would be one of a property of the module
 
 const BASE = addressOf(memory);
 
@@ -93,7 +95,12 @@ export function failure(status: number): Error {
 /** Writes an unsigned 64-bit integer, without making a bigint of it. */
 export function putNumber(offset: number, value: number): void {
   u32[offset >> 2] = value; // typed arrays keep the lower 32 bits
-  u32[(offset >> 2) + 1] = value / TWO_32;
+  u32[(offset >> 2) + 1] = value * PER_TWO_32;
+}
+
+/** Writes a 0 of 64 bits. */
+export function putZero(offset: number): void {
+  f64[offset >> 3] = 0;
 }
 
 /** Reads one; beyond 2^53 it is rounded. */
@@ -114,13 +121,44 @@ function putTrueZero(offset: number): void {
   u32[(offset >> 2) + 1] = U32_MAX;
 }
 
+// What is rare in these is apart: only short functions become part of their callers.
+
 /** Writes an amount: undefined is 0, "not given", there, and 0 is GRATE_ZERO. */
 export function putAmount(offset: number, value: Amount | undefined, what: string): void {
-  if (value === undefined) {
-    f64[offset >> 3] = 0;
-  } else if (Number.isSafeInteger(value) && (value as number) > 0) {
-    putNumber(offset, value as number);
-  } else if (value === 0 || value === 0n) {
+  if (value === undefined) f64[offset >> 3] = 0;
+  else putGiven(offset, value, what);
+}
+
+/** Writes the five amounts of a usage, which follow each other in every struct that has them. */
+export function putUsage(
+  offset: number,
+  tokens: Amount | undefined,
+  inputTokens: Amount | undefined,
+  outputTokens: Amount | undefined,
+  bytes: Amount | undefined,
+  costMicroUsd: Amount | undefined,
+): void {
+  const doubles = f64;
+  const start = offset >> 3;
+  doubles[start] = 0;
+  doubles[start + 1] = 0;
+  doubles[start + 2] = 0;
+  doubles[start + 3] = 0;
+  doubles[start + 4] = 0;
+  if (tokens !== undefined) putGiven(offset, tokens, "tokens");
+  if (inputTokens !== undefined) putGiven(offset + 8, inputTokens, "inputTokens");
+  if (outputTokens !== undefined) putGiven(offset + 16, outputTokens, "outputTokens");
+  if (bytes !== undefined) putGiven(offset + 24, bytes, "bytes");
+  if (costMicroUsd !== undefined) putGiven(offset + 32, costMicroUsd, "costMicroUsd");
+}
+
+function putGiven(offset: number, value: Amount, what: string): void {
+  if (Number.isSafeInteger(value) && (value as number) > 0) putNumber(offset, value as number);
+  else putUnusual(offset, value, what);
+}
+
+function putUnusual(offset: number, value: Amount, what: string): void {
+  if (value === 0 || value === 0n) {
     putTrueZero(offset);
   } else if (typeof value === "bigint" && value > 0n && value < 2n ** 64n - 1n) {
     u64[offset >> 3] = value;
@@ -131,10 +169,11 @@ export function putAmount(offset: number, value: Amount | undefined, what: strin
 
 /** Writes milliseconds as nanoseconds, as `putAmount` does. */
 export function putMilliseconds(offset: number, ms: number | undefined, what: string): void {
-  if (ms === undefined) {
-    f64[offset >> 3] = 0;
-    return;
-  }
+  if (ms === undefined) f64[offset >> 3] = 0;
+  else putGivenMilliseconds(offset, ms, what);
+}
+
+function putGivenMilliseconds(offset: number, ms: number, what: string): void {
   const ns = typeof ms === "number" ? Math.round(ms * 1e6) : NaN;
   if (!(ns >= 0 && ns < 2 ** 64)) throw invalidArgument(`${what} is ${String(ms)}, and must be a non-negative number`);
   if (ns === 0) putTrueZero(offset);

@@ -5,6 +5,7 @@ import { EXCLUDED, EXCLUDED_NAMES, MAX_EXCLUDED, NAME_SIZE, at, putNumber, u8 } 
 import { type Address, addressOf } from "./native";
 
 interface Encoded {
+  name: string;
   address: Address;
   /** Keeps what is at the address alive. */
   bytes: Uint8Array;
@@ -14,16 +15,23 @@ interface Encoded {
 // of this cache, so that no other call can drop it meanwhile.
 const MAX_CACHED = 4096;
 let cache = new Map<string, Encoded>();
+// Most often it is the name of the call before.
+let latest = find("");
 
 /** The address of a name, good for the next call. */
 export function encodeName(name: string): Address {
+  if (name !== latest.name) latest = find(name);
+  return latest.address;
+}
+
+function find(name: string): Encoded {
   const known = cache.get(name);
-  if (known !== undefined) return known.address;
+  if (known !== undefined) return known;
   const bytes = encode(name);
-  const encoded = { address: addressOf(bytes), bytes };
+  const encoded = { name, address: addressOf(bytes), bytes };
   if (cache.size >= MAX_CACHED) cache = new Map();
   cache.set(name, encoded);
-  return encoded.address;
+  return encoded;
 }
 
 /** Writes the names of providers to exclude to `EXCLUDED`. */

@@ -91,7 +91,13 @@ function fileNames(): string[] {
   return ["libgrate.so.0"];
 }
 
-function load(): { library: Library; file: string } {
+interface Loaded {
+  library: Library;
+  file: string;
+  addressOfFunction(name: keyof Library): Address;
+}
+
+function load(): Loaded {
   if (endianness() !== "LE" || koffi.sizeof("void *") !== 8) throw new Error("libgrate needs a 64-bit little-endian machine");
   const failures: string[] = [];
   for (const file of fileNames()) {
@@ -110,7 +116,9 @@ function load(): { library: Library; file: string } {
         throw new Error(`${file} is not a libgrate that this package can use: it has no ${name}`, { cause });
       }
     }
-    return { library: functions as unknown as Library, file };
+    const found = handle;
+    const addressOfFunction = (name: string): Address => Number(koffi.address(found.symbol(name)));
+    return { library: functions as unknown as Library, file, addressOfFunction };
   }
   throw new Error(
     "the libgrate library was not found. Install it (`make install` in the libgrate sources, then `ldconfig`), or set " +
@@ -118,7 +126,7 @@ function load(): { library: Library; file: string } {
   );
 }
 
-const { library, file } = load();
+const { library, file, addressOfFunction } = load();
 
 /** Text of the library: NUL-terminated UTF-8. */
 export function readText(address: Address): string {
@@ -140,4 +148,4 @@ if (version < HEADER_VERSION || Math.floor(version / 1_000_000) !== Math.floor(H
   throw new Error(`${file} is libgrate ${libraryVersion()}, and this package needs 0.1.0 or a later 0.x`);
 }
 
-export { library };
+export { addressOfFunction, library };

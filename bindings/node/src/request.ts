@@ -8,12 +8,8 @@ import { type Address, NULL, addressOf } from "./native";
 import type { RouteOptions } from "./types";
 
 // Constants of this module are faster than those of another.
-const { DECISION, REQUEST, f64, putAmount, putNumber } = memory;
-const TOKENS = REQUEST + Request.at.tokens;
-const INPUT_TOKENS = REQUEST + Request.at.input_tokens;
-const OUTPUT_TOKENS = REQUEST + Request.at.output_tokens;
-const BYTES = REQUEST + Request.at.bytes;
-const COST = REQUEST + Request.at.cost_micro_usd;
+const { DECISION, REQUEST, f64, putNumber, putUsage } = memory;
+const USAGE = REQUEST + Request.at.tokens;
 const HEADROOM = (REQUEST + Request.at.headroom) >> 3;
 const EXCLUDE = REQUEST + Request.at.exclude;
 const EXCLUDE_LEN = REQUEST + Request.at.exclude_len;
@@ -40,24 +36,26 @@ function room(): Room {
 
 /** Writes the options to `REQUEST`. Returns where the candidates will be, if the decision is to explain itself. */
 export function putRequest(options: RouteOptions): Room | undefined {
-  const { tokens, inputTokens, outputTokens, bytes, costMicroUsd, headroom = 0, exclude, explain = false } = options;
+  const { tokens, inputTokens, outputTokens, bytes, costMicroUsd, headroom, exclude, explain } = options;
+  const plain = headroom === undefined && exclude === undefined && explain === undefined && !demanding;
+  const candidates = plain ? undefined : putDemands(headroom, exclude, explain);
+  putUsage(USAGE, tokens, inputTokens, outputTokens, bytes, costMicroUsd);
+  return candidates;
+}
+
+/** Whether the request before had demands, which are still there. */
+let demanding = false;
+
+function putDemands(headroom = 0, exclude: readonly string[] = [], explain = false): Room | undefined {
   if (typeof headroom !== "number") throw invalidArgument("headroom must be a number");
-  const excluded = exclude === undefined ? undefined : encodeExcluded(exclude);
-  putAmount(TOKENS, tokens, "tokens");
-  putAmount(INPUT_TOKENS, inputTokens, "inputTokens");
-  putAmount(OUTPUT_TOKENS, outputTokens, "outputTokens");
-  putAmount(BYTES, bytes, "bytes");
-  putAmount(COST, costMicroUsd, "costMicroUsd");
+  const excluded = encodeExcluded(exclude);
+  putExcluded(excluded);
   f64[HEADROOM] = headroom;
-  if (excluded === undefined) {
-    putNumber(EXCLUDE_LEN, 0);
-  } else {
-    putExcluded(excluded);
-    putNumber(EXCLUDE, memory.at(memory.EXCLUDED));
-    putNumber(EXCLUDE_LEN, excluded.length);
-  }
+  putNumber(EXCLUDE, memory.at(memory.EXCLUDED));
+  putNumber(EXCLUDE_LEN, excluded.length);
   const candidates = explain ? room() : undefined;
   putNumber(CANDIDATES, candidates === undefined ? NULL : candidates.address);
   putNumber(CANDIDATES_CAPACITY, candidates === undefined ? 0 : MAX_CANDIDATES);
+  demanding = headroom !== 0 || excluded.length > 0 || explain;
   return candidates;
 }

@@ -2,7 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { Engine } from "libgrate";
-import { library } from "../dist/native.js";
+import { version } from "../dist/calls.js";
 import { inRepository } from "./support.mjs";
 
 const engine = new Engine(readFileSync(inRepository("bindings/bench.json")));
@@ -10,7 +10,7 @@ let sum = 0;
 
 const work = {
   empty(times: number): void {
-    for (let i = 0; i < times; i++) sum += library.grate_version();
+    for (let i = 0; i < times; i++) sum += version();
   },
   cycle(times: number): void {
     for (let i = 0; i < times; i++) {

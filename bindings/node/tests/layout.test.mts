@@ -75,6 +75,13 @@ test("structs are laid out as in grate.h", () => {
   assert.deepEqual(ask([...expected.keys()]), expected);
 });
 
+test("the amounts of a usage follow each other", () => {
+  for (const { at } of [layout.Request, layout.Response]) {
+    const offsets = [at.tokens, at.input_tokens, at.output_tokens, at.bytes, at.cost_micro_usd];
+    assert.deepEqual(offsets, [0, 8, 16, 24, 32].map((offset) => at.tokens + offset));
+  }
+});
+
 test("constants are those of grate.h", () => {
   assert.ok(CONSTANTS.size > 35);
   assert.deepEqual(ask([...CONSTANTS.keys()]), CONSTANTS);
