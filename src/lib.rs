@@ -10,8 +10,9 @@
 //! * `estimate` learns what requests use, where callers do not say.
 //! * [`config`] is what users say, with its rules (JSON in `json`); `registry` is the configuration in force.
 //! * `provider` is a provider's record and its lock; `quota` has a file for each strategy, and the forecast; [`health`]
-//!   has health, cooldown and recovery; [`lease`] the checked handles. Their records lie in `table`s.
-//! * [`capi`] converts between C and all this, and is the only place with unsafe code.
+//!   has health, cooldown and recovery; [`lease`] the checked handles.
+//! * Records lie in `table`s, each under the `lock` of its provider or pool; the configuration is read through a `gate`.
+//! * [`capi`] converts between C and all this. Unsafe code is there, and in `table`, which hands out pointers to records.
 
 pub mod capi;
 pub mod clock;
