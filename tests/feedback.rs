@@ -296,3 +296,17 @@ fn headers_do_not_limit_what_nobody_limits() {
     clock.advance_ns(2 * SEC);
     assert!(acquire(&engine).available());
 }
+
+/// Of a provider without quotas, a refusal for a second teaches no limit of a minute.
+#[test]
+fn a_short_wait_teaches_no_long_limit() {
+    let (engine, clock) = engine(Settings::default());
+    serve(&engine, vec![provider("a", vec![])]);
+    refuse_after(&engine, &clock, 30, 0);
+    let refused = Report { retry_after_ns: Some(SEC), ..report(Outcome::RateLimited) };
+    engine.complete(acquire(&engine).lease.unwrap(), &refused).unwrap();
+    assert_eq!(acquire(&engine).best.unwrap().retry_after_ns, SEC);
+    clock.advance_ns(SEC);
+    engine.complete(acquire(&engine).lease.unwrap(), &report(Outcome::Success)).unwrap();
+    assert!(acquire(&engine).available());
+}
