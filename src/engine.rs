@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::RwLockReadGuard;
 
+use crate::choice::{Deciding, lowest_latency};
 use crate::clock::{Clock, Now};
 use crate::config::{Change, Dimension, NS_PER_MS, Settings, Strategy, ms_to_ns};
 pub use crate::decision::{Candidates, Estimate, HeldBy, Rank, Ranked, Report, Routed};
@@ -13,11 +14,11 @@ use crate::error::Error;
 use crate::feedback::Outcome;
 use crate::gate::Gate;
 use crate::health::{Circuit, Observed};
-use crate::judge::{Question, appraise, bound, hold, judge};
+use crate::judge::Question;
 use crate::lease::{Grant, LeaseId};
-use crate::provider::{Counters, Locked, State, Wired};
+use crate::provider::{Counters, Locked, State};
 pub use crate::quota::LimitSource;
-use crate::registry::{Capability, Names, Registry, Row};
+use crate::registry::{Names, Registry, Row};
 use crate::table::Cell;
 use crate::usage::Usage;
 
@@ -400,218 +401,6 @@ impl Engine {
             quotas: quotas.collect(),
         }
     }
-}
-
-/// A decision under way.
-struct Deciding<'a> {
-    state: &'a State,
-    all: &'a [Wired],
-    capability: &'a Capability,
-    question: Question<'a>,
-    now: Now,
-}
-
-/// A place among the providers of a capability that can be chosen: by score, equals in the order of the list.
-#[derive(Clone, Copy)]
-struct Place {
-    score: f64,
-    index: u32,
-}
-
-impl Place {
-    /// Before all others, and behind all others.
-    const ANY: Self = Self { score: f64::INFINITY, index: 0 };
-    const NONE: Self = Self { score: f64::NEG_INFINITY, index: u32::MAX };
-
-    /// The best place that a provider can have with at most this score.
-    fn at_most(score: f64, row: &Row) -> Self {
-        Self { score, index: row.index }
-    }
-
-    fn before(&self, other: &Self) -> bool {
-        self.score > other.score || (self.score == other.score && self.index < other.index)
-    }
-
-    fn beats(&self, ranked: &Ranked) -> bool {
-        self.before(&Self { score: ranked.score.total, index: ranked.index })
-    }
-}
-
-/// What a close look at a provider brought.
-#[derive(PartialEq)]
-enum Seen {
-    /// It is the best, and taken.
-    Taken,
-    /// It can be chosen.
-    Free,
-    /// It is held.
-    Held,
-}
-
-impl Deciding<'_> {
-    #[inline]
-    fn locked<R>(&self, row: &Row, work: impl FnOnce(Locked<'_>) -> R) -> Option<R> {
-        self.state.locked(self.all, row.provider, self.now, work)
-    }
-
-    /// The best provider, and whether it is taken; or else the one that frees first. Looks closely only at those that can be
-    /// the best: first at the one that can score most, which is mostly seen to be the best while it is locked.
-    #[inline]
-    fn decide(&self, best: &mut Option<Ranked>, mut take: impl FnMut(&Locked<'_>, &Row, &Usage)) -> bool {
-        *best = None;
-        let Some((favourite, rival)) = self.favourite() else { return false };
-        if self.look(favourite, rival, best.insert(Ranked::NONE), &mut take) == Seen::Taken {
-            return true;
-        }
-        loop {
-            let row = self.search(favourite, best);
-            match row {
-                // If nothing is available, the exact waits are worth their price.
-                None => {
-                    *best = self.judge_all(|_| ()).map(|(best, _)| best);
-                    if best.is_none_or(|best| best.held_by.is_some()) {
-                        return false;
-                    }
-                }
-                Some(row) if self.take_again(row, &mut take) => return true,
-                Some(_) => {}
-            }
-        }
-    }
-
-    /// The best provider, after a look at those that can be.
-    #[cold]
-    fn search(&self, favourite: &Row, into: &mut Option<Ranked>) -> Option<&Row> {
-        let mut best: Option<(Ranked, &Row)> = None;
-        let first = self.capability.rows.iter().filter(|row| row.index == favourite.index);
-        let others = self.capability.rows.iter().filter(|row| row.index != favourite.index);
-        for row in first.chain(others) {
-            if let Some((best, _)) = &best {
-                // Nor can those after it, whose bounds are no higher.
-                if !Place::at_most(row.bound, row).beats(best) {
-                    break;
-                }
-                if !Place::at_most(bound(row, &self.question, self.now), row).beats(best) {
-                    continue;
-                }
-            }
-            let mut ranked = Ranked::NONE;
-            if self.look(row, Place::ANY, &mut ranked, &mut |_, _, _| ()) == Seen::Free
-                && best.is_none_or(|(best, _)| ranked.rank() < best.rank())
-            {
-                best = Some((ranked, row));
-            }
-        }
-        *into = best.map(|(best, _)| best);
-        best.map(|(_, row)| row)
-    }
-
-    /// The provider that can score most, and the best place that another can have.
-    #[inline]
-    fn favourite(&self) -> Option<(&Row, Place)> {
-        let mut rows = self.capability.rows.iter();
-        let mut favourite = rows.next()?;
-        let mut first = Place::at_most(bound(favourite, &self.question, self.now), favourite);
-        let mut second = Place::NONE;
-        for row in rows {
-            let most = Place::at_most(row.bound, row);
-            if !most.before(&first) {
-                // No one after it can have a better place either.
-                if most.before(&second) {
-                    second = most;
-                }
-                break;
-            }
-            let place = Place::at_most(bound(row, &self.question, self.now), row);
-            if place.before(&first) {
-                (favourite, second, first) = (row, first, place);
-            } else if place.before(&second) {
-                second = place;
-            }
-        }
-        Some((favourite, second))
-    }
-
-    /// Looks closely at a provider, and takes it if it comes before `rival`, the best place that another can have.
-    #[inline]
-    fn look(
-        &self,
-        row: &Row,
-        rival: Place,
-        into: &mut Ranked,
-        take: &mut impl FnMut(&Locked<'_>, &Row, &Usage),
-    ) -> Seen {
-        let seen = self.locked(row, |locked| {
-            let usage = self.question.usage(&locked, row);
-            if hold(&locked, &self.question, &usage, false).is_some() {
-                return Seen::Held;
-            }
-            appraise(&locked, &self.question, row, into);
-            if rival.beats(into) {
-                return Seen::Free;
-            }
-            take(&locked, row, &usage);
-            Seen::Taken
-        });
-        seen.unwrap_or(Seen::Held)
-    }
-
-    /// The same, with every provider told to `candidates`.
-    fn explain(
-        &self,
-        candidates: &mut dyn Candidates,
-        into: &mut Option<Ranked>,
-        mut take: impl FnMut(&Locked<'_>, &Row, &Usage),
-    ) -> bool {
-        loop {
-            candidates.clear();
-            let best = self.judge_all(|ranked| candidates.push(ranked));
-            *into = best.map(|(best, _)| best);
-            let Some((_, row)) = best.filter(|(best, _)| best.held_by.is_none()) else { return false };
-            if self.take_again(row, &mut take) {
-                return true;
-            }
-        }
-    }
-
-    /// Judges every provider; the best that can be chosen, or the one that frees first.
-    fn judge_all(&self, mut visit: impl FnMut(&Ranked)) -> Option<(Ranked, &Row)> {
-        let mut best: Option<(Ranked, &Row)> = None;
-        for row in &self.capability.rows {
-            let Some(ranked) = self.locked(row, |locked| judge(&locked, &self.question, row)) else { continue };
-            visit(&ranked);
-            if best.is_none_or(|(best, _)| ranked.rank() < best.rank()) {
-                best = Some((ranked, row));
-            }
-        }
-        best
-    }
-
-    /// Takes a provider that could take the request when it was looked at. Whether it still could.
-    fn take_again(&self, row: &Row, take: &mut impl FnMut(&Locked<'_>, &Row, &Usage)) -> bool {
-        let taken = self.locked(row, |locked| {
-            let usage = self.question.usage(&locked, row);
-            let free = hold(&locked, &self.question, &usage, false).is_none();
-            if free {
-                take(&locked, row, &usage);
-            }
-            free
-        });
-        taken == Some(true)
-    }
-}
-
-/// The lowest known latency of a capability's providers; 0 if none is known.
-#[inline]
-fn lowest_latency(capability: &Capability) -> f64 {
-    let mut lowest = f64::INFINITY;
-    for row in &capability.rows {
-        let latency = row.record.health.latency_ns();
-        if latency > 0.0 && latency < lowest {
-            lowest = latency;
-        }
-    }
-    if lowest < f64::INFINITY { lowest } else { 0.0 }
 }
 
 impl Locked<'_> {

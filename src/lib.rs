@@ -6,7 +6,8 @@
 //!
 //! # Map
 //!
-//! * [`engine`]: choosing, reserving, settling. `judge` tells who can take a request, and [`score`] has the one formula.
+//! * [`engine`]: choosing, reserving, settling. `choice` finds the best with few looks, `judge` tells who can take a request,
+//!   and [`score`] has the one formula.
 //! * `estimate` learns what requests use, where callers do not say.
 //! * [`config`] is what users say, with its rules (JSON in `json`); `registry` is the configuration in force.
 //! * `provider` is a provider's record and its lock; `quota` has a file for each strategy, and the forecast; [`health`]
@@ -15,6 +16,7 @@
 //! * [`capi`] converts between C and all this. Unsafe code is there, and in `table`, which hands out pointers to records.
 
 pub mod capi;
+mod choice;
 pub mod clock;
 pub mod config;
 mod decay;
