@@ -8,7 +8,7 @@ const ALPHA: f64 = 0.05;
 /// Step of the quantile, in mean deviations. Larger follows faster and trembles more.
 const STEP: f64 = 0.2;
 
-/// What the requests of one capability on one provider use. Guarded by the provider's lock.
+/// What the requests of one capability on one provider use. Written under the provider's lock.
 #[derive(Debug, Default)]
 // See `Provider`.
 #[repr(align(64))]

@@ -267,8 +267,9 @@ impl Provider {
     /// lock: it tells of a moment ago, as looking closely would have.
     #[inline]
     pub(crate) fn peak(&self, now: Now) -> Option<f64> {
-        let known = now.mono < self.peak_until.get();
-        known.then(|| self.peak.get() + self.peak_rise.get() * now.mono.saturating_sub(self.peak_from.get()) as f64)
+        let now = now.mono.max(self.latest.get());
+        let known = now < self.peak_until.get();
+        known.then(|| self.peak.get() + self.peak_rise.get() * now.saturating_sub(self.peak_from.get()) as f64)
     }
 
     #[inline]
@@ -355,7 +356,6 @@ impl State {
                 },
             );
         }
-        provider.peak_until.set(0);
         provider.peak_until.set(0);
         provider.epoch.set(epoch);
         provider.cooldown_secs.set(cooldown_secs);

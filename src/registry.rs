@@ -74,11 +74,9 @@ pub(crate) struct Capability {
     fallback: Arc<Fallback>,
 }
 
+/// In one word, as threads find it at the same time.
 #[derive(Default)]
-struct Fallback {
-    estimator: Cell,
-    knowing: Cell,
-}
+struct Fallback(Cell);
 
 /// One provider of a capability.
 #[derive(Clone)]
@@ -103,19 +101,17 @@ impl Capability {
     /// The estimator for a provider that has served nothing yet: that of the first of the list whose one knows anything.
     #[inline]
     pub(crate) fn fallback(&self, state: &State) -> u32 {
-        let knowing = state.knowing.get();
-        if self.fallback.knowing.get() != knowing {
-            self.find_fallback(knowing);
-        }
-        self.fallback.estimator.get() as u32
+        let (known, knowing) = (self.fallback.0.get(), state.knowing.get() as u32);
+        if (known >> 32) as u32 == knowing { known as u32 } else { self.find_fallback(knowing) }
     }
 
     /// What one knows is never forgotten: only a new one can change the answer.
     #[cold]
-    fn find_fallback(&self, knowing: u64) {
+    fn find_fallback(&self, knowing: u32) -> u32 {
         let first = self.rows.iter().filter(|row| row.learned.knows()).min_by_key(|row| row.index);
-        self.fallback.estimator.set(u64::from(first.map_or(NONE, |row| row.estimator)));
-        self.fallback.knowing.set(knowing);
+        let estimator = first.map_or(NONE, |row| row.estimator);
+        self.fallback.0.set(u64::from(knowing) << 32 | u64::from(estimator));
+        estimator
     }
 }
 
@@ -278,7 +274,7 @@ impl Registry {
             rows.sort_by(|a, b| b.bound.total_cmp(&a.bound));
             capability.rows = rows.into();
             // Not yet looked for: no number of estimators is this large.
-            capability.fallback.knowing.set(u64::MAX);
+            capability.fallback.0.set(u64::MAX);
         }
     }
 }

@@ -4,13 +4,13 @@
 mod common;
 
 use common::*;
-use grate::Error;
 use grate::clock::Clock;
 use grate::config::{Change, Dimension, ProviderConfig, QuotaConfig, Settings, Strategy, Weights};
-use grate::engine::{Estimate, HeldBy, Report};
+use grate::engine::{Estimate, HeldBy, Ranked, Report};
 use grate::feedback::{Outcome, headers};
 use grate::health::Circuit;
 use grate::lease::LeaseId;
+use grate::{Engine, Error};
 
 fn json(engine: &grate::Engine, text: &str) -> Result<(), Error> {
     Change::from_json(text.as_bytes()).and_then(|change| engine.apply(change))
@@ -771,4 +771,78 @@ fn a_short_look_finds_what_a_long_one_does() {
         }
     }
     assert!((2_000..19_900).contains(&available), "{available} of 20000 were available: the walk shows little");
+}
+
+/// Half for the quotas, half for the priority, so that both decide.
+fn halves() -> Settings {
+    let weights = Weights { quota: 0.5, health: 0.0, priority: 0.5, latency: 0.0 };
+    Settings { weights, skew_ns: 0, ..Settings::default() }
+}
+
+/// The decision, the same with all candidates and without.
+fn seen(engine: &Engine) -> Option<Ranked> {
+    let short = engine.select("api", &one(), None).unwrap();
+    let long = engine.select("api", &one(), Some(&mut Vec::new())).unwrap();
+    assert_eq!(short.best, long.best);
+    short.best
+}
+
+#[test]
+fn a_concurrency_limit_that_rises_is_seen() {
+    let (engine, clock) = engine(halves());
+    let a = ProviderConfig { priority: 10, ..provider("a", vec![concurrency(20)]) };
+    serve(&engine, vec![a, ProviderConfig { priority: 6, ..provider("b", vec![]) }]);
+    for _ in 0..8 {
+        engine.complete(acquire(&engine).lease.unwrap(), &report(Outcome::Success)).unwrap();
+    }
+    let mut out: Vec<_> = (0..10).map(|_| acquire(&engine).lease.unwrap()).collect();
+    // That nine may be out is learned.
+    engine.complete(out.pop().unwrap(), &report(Outcome::RateLimited)).unwrap();
+    for _ in 0..2 {
+        engine.complete(out.pop().unwrap(), &report(Outcome::Success)).unwrap();
+    }
+    clock.advance_ns(3 * SEC);
+    // It rises to ten, of which eight are out.
+    acquire(&engine);
+    assert_eq!(seen(&engine).map(|best| best.index), Some(0));
+}
+
+#[test]
+fn a_clock_that_goes_back_shows_nothing_old() {
+    let (engine, clock) = engine(halves());
+    let a = ProviderConfig { priority: 10, ..provider("a", vec![requests(100, MINUTE)]) };
+    serve(&engine, vec![a, ProviderConfig { priority: 6, ..provider("b", vec![]) }]);
+    clock.set_ns(100 * SEC);
+    (0..80).for_each(|_| engine.observe("a", &report(Outcome::Success)).unwrap());
+    clock.set_ns(109 * SEC);
+    seen(&engine);
+    // All of it has left, as `a` has seen.
+    clock.set_ns(170 * SEC);
+    engine.observe("a", &report(Outcome::Success)).unwrap();
+    clock.set_ns(108 * SEC);
+    assert_eq!(seen(&engine).map(|best| best.index), Some(0));
+}
+
+#[test]
+fn usage_beyond_all_numbers_leaves_like_any_other() {
+    let (engine, clock) = engine(Settings::default());
+    serve(&engine, vec![provider("a", vec![quota(Dimension::Tokens, 100, MINUTE)])]);
+    engine.observe("a", &reported_tokens(Outcome::Success, (1 << 63) + 1)).unwrap();
+    clock.advance_ns(5000);
+    engine.observe("a", &reported_tokens(Outcome::Success, 1 << 63)).unwrap();
+    assert!(!engine.select("api", &tokens(1), None).unwrap().available());
+    clock.advance_ns(10 * MINUTE);
+    assert!(engine.select("api", &tokens(1), None).unwrap().available());
+}
+
+/// The marks that a huge number made coarse are fine again when it has left.
+#[test]
+fn one_huge_report_blocks_for_one_window() {
+    let (engine, clock) = engine(halves());
+    serve(&engine, vec![provider("a", vec![quota(Dimension::Tokens, 100, MINUTE)])]);
+    engine.observe("a", &reported_tokens(Outcome::Success, 1 << 40)).unwrap();
+    clock.advance_ns(MINUTE + SEC);
+    assert!(engine.acquire("api", &tokens(1), None).unwrap().available());
+    clock.advance_ns(SEC);
+    assert!(engine.select("api", &tokens(1), None).unwrap().available());
 }

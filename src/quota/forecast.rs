@@ -146,7 +146,7 @@ impl QuotaRef<'_> {
     pub(crate) fn forecast(&self, now: Now) -> Forecast {
         let (capacity, left) = (self.capacity(), self.remaining(now) as f64);
         if self.strategy() == Strategy::Concurrency {
-            let steady_until = u64::MAX;
+            let steady_until = if self.may_rise() { 0 } else { u64::MAX };
             return Forecast { capacity, left, burnt: 0.0, net: 0.0, horizon: 0, fading: 0.0, steady_until };
         }
         let horizon = self.horizon();

@@ -2,8 +2,8 @@
 //!
 //! Time and count share 63 bits; how, the record's layout says. Times count in ticks from a base, counts in units. Mostly a
 //! tick is a nanosecond and a unit is one: wherever the window in nanoseconds times the largest count is below 2^58. Beyond that
-//! both are rounded up, so that nothing leaves early and nothing is left uncounted: by less than a 2^27th of the window, and
-//! less than a 2^33rd of the limit. The layout follows what it is given.
+//! both are rounded up, so that nothing leaves early and nothing is left uncounted: by less than a 2^27th of the window or the lead, and
+//! less than a 2^33rd of the largest count. The layout follows what it is given.
 
 use super::QuotaRef;
 use crate::table::Cell;
@@ -94,7 +94,7 @@ impl Layout {
             true => (ticks, units),
             false => (ticks << self.tick, units.saturating_mul(1 << self.unit)),
         };
-        Content { time: base + since, count, shared: word & SHARED != 0 }
+        Content { time: base.saturating_add(since), count, shared: word & SHARED != 0 }
     }
 
     /// Whether nothing is rounded: the usual case.
@@ -228,6 +228,10 @@ pub(super) fn insert(q: &QuotaRef<'_>, i: usize, mark: Content) {
 fn note_oldest(q: &QuotaRef<'_>, i: usize) {
     if i == 0 {
         let oldest = get(q, 0).map_or(u64::MAX, |mark| mark.time.saturating_add(q.window_ns()));
+        if len(q) == 0 && !Layout::of(q).is_exact() {
+            // What comes next may be small again.
+            q.quota.words[LAYOUT].set(0);
+        }
         q.quota.words[LEAVES].set(oldest);
     }
 }
@@ -336,7 +340,7 @@ fn count_ahead(q: &QuotaRef<'_>, end: u64) -> (u64, u64) {
     let marks = Reader::new(q);
     let leaves_at = |mark: Content| mark.time.saturating_add(q.window_ns());
     while let Some(mark) = marks.get(ahead).filter(|mark| leaves_at(*mark) <= end) {
-        sum += mark.count;
+        sum = sum.saturating_add(mark.count);
         ahead += 1;
     }
     let next = marks.get(ahead).map_or(u64::MAX, leaves_at);
@@ -366,7 +370,7 @@ fn touch(q: &QuotaRef<'_>, i: usize) {
     }
 }
 
-/// Writes the `i`-th mark, which is empty, in a layout that has room for it: for some more time, and four times the count,
+/// Writes the `i`-th mark, which counts for nothing as it is, in a layout that has room for it: for some more time, and four times the count,
 /// so that this is rarely needed again.
 #[cold]
 fn lay_out(q: &QuotaRef<'_>, i: usize, mark: Content) {

@@ -29,7 +29,7 @@ fn leaves_at(q: &QuotaRef<'_>, mark: Content) -> u64 {
 
 #[inline]
 pub(super) fn used(q: &QuotaRef<'_>, now: Now) -> u64 {
-    q.quota.used.get() - left(q, now)
+    q.quota.used.get().saturating_sub(left(q, now))
 }
 
 /// Units whose marks have left the window and are not yet dropped.
@@ -40,7 +40,7 @@ fn left(q: &QuotaRef<'_>, now: Now) -> u64 {
 
 fn count_left(q: &QuotaRef<'_>, now: Now) -> u64 {
     let gone = |(_, mark): &(usize, Content)| leaves_at(q, *mark) <= now.mono;
-    Reader::new(q).iter().take_while(gone).map(|(_, mark)| mark.count).sum()
+    Reader::new(q).iter().take_while(gone).fold(0, |sum: u64, (_, mark)| sum.saturating_add(mark.count))
 }
 
 /// Drops the marks that have left the window.
@@ -170,7 +170,7 @@ pub(super) fn wait(q: &QuotaRef<'_>, now: Now, n: u64, ceiling: u64) -> u64 {
 
 #[inline]
 pub(super) fn returning(q: &QuotaRef<'_>, now: Now, horizon: u64) -> u64 {
-    marks::leaving_by(q, now.mono.saturating_add(horizon)).0 - left(q, now)
+    marks::leaving_by(q, now.mono.saturating_add(horizon)).0.saturating_sub(left(q, now))
 }
 
 /// When the next mark leaves the window or comes within `horizon` of that.
@@ -182,7 +182,11 @@ pub(super) fn steady_until(q: &QuotaRef<'_>, now: Now, horizon: u64) -> u64 {
 
 /// Units charged after `start` and before `end`; a mark counts whole if its time is between them.
 pub(super) fn charged_between(q: &QuotaRef<'_>, start: u64, end: u64) -> u64 {
-    Reader::new(q).iter().map(|(_, mark)| mark).filter(|m| start < m.time && m.time < end).map(|m| m.count).sum()
+    Reader::new(q)
+        .iter()
+        .map(|(_, mark)| mark)
+        .filter(|m| start < m.time && m.time < end)
+        .fold(0, |sum: u64, m| sum.saturating_add(m.count))
 }
 
 /// Takes the oldest `n` units off.
