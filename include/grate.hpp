@@ -235,14 +235,14 @@ inline std::uint64_t measured_ns(nanoseconds time) noexcept {
     return time.count() > 0 ? static_cast<std::uint64_t>(time.count()) : 0;
 }
 
-inline std::uint64_t or_zero(std::optional<std::uint64_t> value) noexcept {
-    if (!value) return 0;
-    if (*value == 0) return GRATE_ZERO;
-    return *value == GRATE_ZERO ? GRATE_ZERO - 1 : *value;
+inline std::uint64_t or_zero(const std::optional<std::uint64_t> &value) noexcept {
+    // One less for 0, which wraps to GRATE_ZERO, and for GRATE_ZERO.
+    return value ? *value - (*value + 1 < 2) : 0;
 }
 
-inline std::uint64_t or_zero(std::optional<nanoseconds> value) noexcept {
-    return or_zero(value ? std::optional<std::uint64_t>(measured_ns(*value)) : std::nullopt);
+inline std::uint64_t or_zero(const std::optional<nanoseconds> &value) noexcept {
+    if (!value) return 0;
+    return value->count() > 0 ? static_cast<std::uint64_t>(value->count()) : GRATE_ZERO;
 }
 
 } // namespace detail
@@ -442,9 +442,13 @@ struct Response {
 
 namespace detail {
 
+/// For an object that a call fills at once: of the 128 bytes of a decision only what the library reads is written.
+struct Unfilled {};
+
 /// What Decision and Candidate have in common.
 template <class Raw> class Ranked {
 public:
+    Ranked() noexcept : raw_(init<Raw>()) {}
     /// The chosen provider; if nothing is available, the one that frees first. Empty if the capability is.
     Name provider() const noexcept { return Name(raw_.provider); }
     /// Weighted sum of the four components, each in [0, 1].
@@ -467,7 +471,8 @@ public:
     nanoseconds held_window() const noexcept { return from_ns(raw_.held_window_ns); }
 
 protected:
-    Raw raw_ = init<Raw>();
+    explicit Ranked(Unfilled) noexcept { raw_.struct_size = static_cast<std::uint32_t>(sizeof(Raw)); }
+    Raw raw_;
 };
 
 } // namespace detail
@@ -504,7 +509,12 @@ private:
 
 /// Where the next request goes, and why; or, if nothing is available, which provider frees first, when, and what holds it.
 class Decision : public detail::Ranked<grate_decision> {
+public:
+    Decision() noexcept = default;
+
+private:
     friend class Engine;
+    explicit Decision(detail::Unfilled unfilled) noexcept : Ranked(unfilled) {}
 };
 
 /// A decision with a reservation. Going out of scope unsettled cancels it, as if nothing had been sent. So once the
@@ -539,12 +549,13 @@ public:
 
 private:
     friend class Engine;
+    explicit Lease(detail::Unfilled unfilled) noexcept : Ranked(unfilled) {}
     void drop() noexcept {
         if (id_ != 0) grate_engine_cancel(engine_, std::exchange(id_, 0), nullptr);
     }
-    Status settled(Status status) noexcept {
+    static Status settled_before() noexcept { return {Code::stale_lease, "the lease was settled or released before"}; }
+    void settled(const Status &status) noexcept {
         if (status.ok() || status.code() == Code::stale_lease) id_ = 0;
-        return status;
     }
     grate_engine *engine_ = nullptr;
     std::uint64_t id_ = 0;
@@ -884,13 +895,13 @@ public:
     void configure_json(std::string_view json) { detail::check(try_configure_json(json)); }
 
     Decision select(cstring_ref capability, const Request &request = {}, Candidates *candidates = nullptr) const {
-        Decision out;
+        Decision out{detail::Unfilled()};
         Status status = try_select(capability, request, out, candidates);
         if (!status.ok()) detail::raise(status, out);
         return out;
     }
     Lease acquire(cstring_ref capability, const Request &request = {}, Candidates *candidates = nullptr) {
-        Lease out;
+        Lease out{detail::Unfilled()};
         Status status = try_acquire(capability, request, out, candidates);
         if (!status.ok()) detail::raise(status, out);
         return out;
@@ -963,20 +974,23 @@ private:
         raw.headroom = request.headroom;
         raw.exclude = request.exclude.data();
         raw.exclude_len = request.exclude.size();
-        out = detail::init<grate_decision>();
+        out.candidates = nullptr;
+        out.candidates_capacity = 0;
         if (candidates != nullptr && !candidates->rows_.empty()) {
             out.candidates = &candidates->rows_.front().raw_;
             out.candidates_capacity = candidates->rows_.size();
         }
         Status status;
         call(raw_, capability.c_str(), &raw, &out, status.raw());
+        // Else the library has not filled it.
+        if (!status.ok() && status.code() != Code::no_provider_available) out = detail::init<grate_decision>();
         if (candidates != nullptr) {
             candidates->size_ = static_cast<std::size_t>(out.candidates_len);
             candidates->total_ = static_cast<std::size_t>(out.candidates_total);
+            // A decision may be kept longer than the array.
+            out.candidates = nullptr;
+            out.candidates_capacity = 0;
         }
-        // A decision may be kept longer than the array.
-        out.candidates = nullptr;
-        out.candidates_capacity = 0;
         return status;
     }
 
@@ -984,18 +998,26 @@ private:
 };
 
 inline Status Lease::try_complete(const Response &response) noexcept {
-    if (id_ == 0) return {Code::stale_lease, "the lease was settled or released before"};
-    Status status;
-    grate_response raw = Engine::to_raw(response);
-    grate_engine_complete(engine_, id_, &raw, status.raw());
-    return settled(status);
+    Status status; // the only thing that is returned: then it is made where the caller wants it, and not copied
+    if (id_ == 0) {
+        status = settled_before();
+    } else {
+        grate_response raw = Engine::to_raw(response);
+        grate_engine_complete(engine_, id_, &raw, status.raw());
+        settled(status);
+    }
+    return status;
 }
 
 inline Status Lease::try_cancel() noexcept {
-    if (id_ == 0) return {Code::stale_lease, "the lease was settled or released before"};
     Status status;
-    grate_engine_cancel(engine_, id_, status.raw());
-    return settled(status);
+    if (id_ == 0) {
+        status = settled_before();
+    } else {
+        grate_engine_cancel(engine_, id_, status.raw());
+        settled(status);
+    }
+    return status;
 }
 
 #if GRATE_HAS_EXCEPTIONS

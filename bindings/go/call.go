@@ -16,6 +16,7 @@ import (
 // it back.
 type call struct {
 	m      *C.grate_go_call
+	length int            // of the name in m
 	buffer unsafe.Pointer // of C's, for what has no fixed size
 	size   int
 }
@@ -66,9 +67,12 @@ func result[T any](c *call) *T {
 	return (*T)(c.reserve(int(unsafe.Sizeof(*new(T)))))
 }
 
-// named sets the name and returns it.
+// named sets the name, unless it is there already, and returns it. Most calls are about the same one, and C reads it faster
+// if it was not written a moment ago.
 func (c *call) named(name string) *C.char {
-	putName(unsafe.Slice((*byte)(unsafe.Pointer(&c.m.name)), C.GRATE_GO_NAME_SIZE), name)
+	if at := (*byte)(unsafe.Pointer(&c.m.name)); name != unsafe.String(at, c.length) {
+		c.length = putName(unsafe.Slice(at, C.GRATE_GO_NAME_SIZE), name) - 1
+	}
 	return &c.m.name[0]
 }
 

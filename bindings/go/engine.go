@@ -15,8 +15,15 @@ import (
 // [ErrClosed].
 type Engine struct {
 	pointer *C.grate_engine
-	users   atomic.Int64 // calls under way, and the two bits below
-	names   sync.Map     // *C.char to string: the library's names stay where they are as long as the engine
+	users   atomic.Int64              // calls under way, and the two bits below
+	names   sync.Map                  // *C.char to *known: the library's names stay where they are as long as the engine
+	recent  [16]atomic.Pointer[known] // some of them
+}
+
+// known is a name of the library as a string.
+type known struct {
+	at   *C.char
+	name string
 }
 
 // In Engine.users. The engine is freed by whoever turns a closed one without users into a freed one.
@@ -120,15 +127,25 @@ func (e *Engine) free() {
 
 // name is a name of the library as a string, made once.
 func (e *Engine) name(text *C.char) string {
-	if known, ok := e.names.Load(text); ok {
-		return known.(string)
+	// Each has one place of few among those that were asked for last: a map of interfaces takes longer.
+	recent := &e.recent[(uintptr(unsafe.Pointer(text))>>4^uintptr(unsafe.Pointer(text))>>8)%uintptr(len(e.recent))]
+	if k := recent.Load(); k != nil && k.at == text {
+		return k.name
 	}
+	return e.lookUp(text, recent)
+}
+
+func (e *Engine) lookUp(text *C.char, recent *atomic.Pointer[known]) string {
 	if text == nil {
 		return ""
 	}
-	name := C.GoString(text)
-	e.names.Store(text, name)
-	return name
+	found, ok := e.names.Load(text)
+	if !ok {
+		found, _ = e.names.LoadOrStore(text, &known{text, C.GoString(text)})
+	}
+	k := found.(*known)
+	recent.Store(k)
+	return k.name
 }
 
 // address is the engine as C functions of the hot path take it.

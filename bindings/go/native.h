@@ -21,6 +21,7 @@ typedef struct {
 
 static inline void grate_go_call_init(grate_go_call *call)
 {
+    call->name[0] = '\0';
     grate_request_init(&call->request, sizeof call->request);
     grate_decision_init(&call->decision, sizeof call->decision);
     grate_response_init(&call->response, sizeof call->response);

@@ -206,22 +206,19 @@ func (e *Engine) route(capability string, request *Request, acquire bool, d *Dec
 // read copies a decision while its names are valid.
 func (e *Engine) read(c *call, to *Decision) {
 	from := &c.m.decision
-	to.Candidate = Candidate{
-		Provider: e.name(from.provider),
-		Score:    float64(from.score),
-		Breakdown: Breakdown{
-			Quota:    float64(from.quota_score),
-			Health:   float64(from.health_score),
-			Priority: float64(from.priority_score),
-			Latency:  float64(from.latency_score),
-		},
-		SecondsToExhaustion: float64(from.seconds_to_exhaustion),
-		HeldBy:              HeldBy(from.held_by),
-		RetryAfter:          duration(from.retry_after_ns),
-		HeldDimension:       Dimension(from.held_dimension),
-		HeldWindow:          duration(from.held_window_ns),
-		Index:               int(from.index),
-	}
+	// One by one: a Candidate that is made first and copied then takes longer.
+	to.Provider = e.name(from.provider)
+	to.Score = float64(from.score)
+	to.Breakdown.Quota = float64(from.quota_score)
+	to.Breakdown.Health = float64(from.health_score)
+	to.Breakdown.Priority = float64(from.priority_score)
+	to.Breakdown.Latency = float64(from.latency_score)
+	to.SecondsToExhaustion = float64(from.seconds_to_exhaustion)
+	to.HeldBy = HeldBy(from.held_by)
+	to.RetryAfter = duration(from.retry_after_ns)
+	to.HeldDimension = Dimension(from.held_dimension)
+	to.HeldWindow = duration(from.held_window_ns)
+	to.Index = int(from.index)
 	if from.candidates == nil {
 		return
 	}

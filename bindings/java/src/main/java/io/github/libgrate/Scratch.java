@@ -30,10 +30,14 @@ final class Scratch {
 
     final Memory memory = new Memory(SIZE);
     final long address = memory.address;
+    /** The name that the memory has, null for none. */
+    private String name;
     private Memory arena;
     private int used;
+    private int slot; // of the pool, where it came from
 
-    private Scratch() {
+    private Scratch(int slot) {
+        this.slot = slot;
         memory.putInt(REQUEST, Structs.Request.SIZE);
         memory.putInt(RESPONSE, Structs.Response.SIZE);
         memory.putInt(DECISION, Structs.Decision.SIZE);
@@ -47,30 +51,40 @@ final class Scratch {
             if (POOL.getOpaque(slot) != null) {
                 Scratch taken = POOL.getAndSet(slot, null);
                 if (taken != null) {
+                    taken.slot = slot;
                     return taken;
                 }
             }
         }
-        return new Scratch();
+        return new Scratch((home & (SLOTS - 1)) * STRIDE);
     }
 
+    /** If others do the same at the same time, one of them may be lost: then the garbage collector takes it. */
     void give() {
         if (arena != null && arena.size() > MAX_KEPT_ARENA) {
             arena = null;
         }
-        int home = (int) Thread.currentThread().getId();
+        int at = slot;
         for (int i = 0; i < PROBES; i++) {
-            int slot = ((home + i) & (SLOTS - 1)) * STRIDE;
-            if (POOL.getOpaque(slot) == null && POOL.compareAndSet(slot, null, this)) {
+            if (POOL.getOpaque(at) == null) {
+                POOL.setRelease(at, this);
                 return;
             }
+            at = at + STRIDE & SLOTS * STRIDE - 1;
         }
-        // More calls at one time than slots: the garbage collector takes this one.
+        // More calls at one time than slots: likewise.
     }
 
-    /** The address of the NUL-terminated name. One at a time: the next overwrites it. */
+    /**
+     * The address of the NUL-terminated name. One at a time: the next overwrites it. Most calls are about the same one, and the
+     * library reads it faster if it was not written a moment ago.
+     */
     long name(String name) throws InvalidNameException {
-        Text.name(name, memory.bytes, NAME);
+        if (!name.equals(this.name)) {
+            this.name = null;
+            Text.name(name, memory.bytes, NAME);
+            this.name = name;
+        }
         return address + NAME;
     }
 
