@@ -1,7 +1,7 @@
 #!/bin/sh
 # What an acquire and complete costs in each language, beside C, on one configuration (bindings/bench.json). The C program runs
-# before and after each language, several times in turn: when its two columns of one run differ from those of another, so did
-# the machine, and the table is worth less.
+# before and after each run of a language, and the figures are medians; where those of C lie far apart, something else was going
+# on, and the table says so.
 #
 #   scripts/bench-bindings.sh [LANGUAGE...]      cpp, go, java, node, python, ruby; all of them by default
 #
@@ -60,8 +60,8 @@ awk -F'\t' '
     }
     $2 == "C" {
         c[$1] = c[$1] " " $4; c_empty = c_empty " " $3; c_all = c_all " " $4
-        if (!least || $4 < least) least = $4
-        if ($4 > most) most = $4
+        if (!($1 in least) || $4 < least[$1]) least[$1] = $4
+        if ($4 > most[$1]) most[$1] = $4
         next
     }
     {
@@ -75,7 +75,7 @@ awk -F'\t' '
         printf "%-10s %14.1f %20.1f\n", "C", median(c_empty), median(c_all)
         for (i = 1; i <= languages; i++) {
             l = order[i]; e = median(empty[l]); over = (median(cycle[l]) - median(c[l])) / 2
-            printf "%-10s %14.1f %20.1f %14.1f %18.1f %18.2f\n", name[l], e, median(cycle[l]), median(c[l]), over, over / e
+            note = most[l] > 1.25 * least[l] ? sprintf("   C took %.0f to %.0f: repeat it on a quieter machine", least[l], most[l]) : ""
+            printf "%-10s %14.1f %20.1f %14.1f %18.1f %18.2f%s\n", name[l], e, median(cycle[l]), median(c[l]), over, over / e, note
         }
-        printf "\nC between %.1f and %.1f ns: how much the machine changed meanwhile.\n", least, most
     }' "$results"
