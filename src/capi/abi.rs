@@ -212,6 +212,12 @@ pub(super) unsafe fn write<T: Struct>(at: *mut T, value: &T) {
     // SAFETY: checked before.
     unsafe {
         let size = at.cast::<u32>().read_unaligned() as usize;
+        if is_ours(at.cast_const()) {
+            // The usual case, and fast for a fixed size.
+            *at = *value;
+            at.cast::<u32>().write(size as u32);
+            return;
+        }
         let known = size.min(size_of::<T>());
         ptr::copy_nonoverlapping(ptr::from_ref(value).cast::<u8>().add(HEAD), at.cast::<u8>().add(HEAD), known - HEAD);
         ptr::write_bytes(at.cast::<u8>().add(known), 0, size - known);

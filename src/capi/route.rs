@@ -669,13 +669,15 @@ impl<'a> Rows<'a> {
     }
 
     fn rank(&self, i: usize) -> Rank {
+        let row = self.at(i);
         // SAFETY: `i` is a row that was written, at least as long as the first version, which has these fields.
-        let row = unsafe { abi::read(self.at(i).cast_const()) }.unwrap_or(EMPTY);
-        Rank {
-            held: row.held_by != GRATE_HELD_BY_NOTHING,
-            score: row.score,
-            retry_after_ns: row.retry_after_ns,
-            index: row.index,
+        unsafe {
+            Rank {
+                held: (&raw const (*row).held_by).read_unaligned() != GRATE_HELD_BY_NOTHING,
+                score: (&raw const (*row).score).read_unaligned(),
+                retry_after_ns: (&raw const (*row).retry_after_ns).read_unaligned(),
+                index: (&raw const (*row).index).read_unaligned(),
+            }
         }
     }
 
