@@ -31,7 +31,8 @@ impl Lock {
     /// its core gets the core of the one who waits.
     #[cold]
     fn wait(&self) {
-        for round in 0u32.. {
+        let mut round = 0u32;
+        loop {
             match round {
                 0..SPINS => (0..FIRST_SPIN << round).for_each(|_| std::hint::spin_loop()),
                 SPINS..YIELDS => std::thread::yield_now(),
@@ -40,6 +41,7 @@ impl Lock {
             if self.0.load(Ordering::Relaxed) == FREE && self.try_lock() {
                 return;
             }
+            round = round.saturating_add(1);
         }
     }
 }
