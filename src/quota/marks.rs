@@ -191,6 +191,12 @@ pub(super) fn get(q: &QuotaRef<'_>, i: usize) -> Option<Content> {
     Reader::new(q).get(i)
 }
 
+/// When a mark leaves the window.
+#[inline]
+pub(super) fn leaves(q: &QuotaRef<'_>, mark: Content) -> u64 {
+    mark.time.saturating_add(q.window_ns())
+}
+
 /// A time as a mark tells it.
 #[inline]
 pub(super) fn rounded(q: &QuotaRef<'_>, time: u64) -> u64 {
@@ -227,7 +233,7 @@ pub(super) fn insert(q: &QuotaRef<'_>, i: usize, mark: Content) {
 #[inline]
 fn note_oldest(q: &QuotaRef<'_>, i: usize) {
     if i == 0 {
-        let oldest = get(q, 0).map_or(u64::MAX, |mark| mark.time.saturating_add(q.window_ns()));
+        let oldest = get(q, 0).map_or(u64::MAX, |mark| leaves(q, mark));
         if len(q) == 0 && !Layout::of(q).is_exact() {
             // What comes next may be small again.
             q.quota.words[LAYOUT].set(0);
@@ -338,12 +344,11 @@ fn count_ahead(q: &QuotaRef<'_>, end: u64) -> (u64, u64) {
     let again = end < q.quota.words[AHEAD_END].get();
     let (mut ahead, mut sum) = if again { (0, 0) } else { (ring.ahead, q.quota.words[AHEAD].get()) };
     let marks = Reader::new(q);
-    let leaves_at = |mark: Content| mark.time.saturating_add(q.window_ns());
-    while let Some(mark) = marks.get(ahead).filter(|mark| leaves_at(*mark) <= end) {
+    while let Some(mark) = marks.get(ahead).filter(|mark| leaves(q, *mark) <= end) {
         sum = sum.saturating_add(mark.count);
         ahead += 1;
     }
-    let next = marks.get(ahead).map_or(u64::MAX, leaves_at);
+    let next = marks.get(ahead).map_or(u64::MAX, |mark| leaves(q, mark));
     if !again {
         Ring { ahead, ..ring }.store(q);
         q.quota.words[AHEAD].set(sum);

@@ -23,11 +23,6 @@ pub(super) fn slots(limit: u64) -> usize {
 }
 
 #[inline]
-fn leaves_at(q: &QuotaRef<'_>, mark: Content) -> u64 {
-    mark.time.saturating_add(q.quota.window.get())
-}
-
-#[inline]
 pub(super) fn used(q: &QuotaRef<'_>, now: Now) -> u64 {
     q.quota.used.get().saturating_sub(left(q, now))
 }
@@ -39,7 +34,7 @@ fn left(q: &QuotaRef<'_>, now: Now) -> u64 {
 }
 
 fn count_left(q: &QuotaRef<'_>, now: Now) -> u64 {
-    let gone = |(_, mark): &(usize, Content)| leaves_at(q, *mark) <= now.mono;
+    let gone = |(_, mark): &(usize, Content)| marks::leaves(q, *mark) <= now.mono;
     Reader::new(q).iter().take_while(gone).fold(0, |sum: u64, (_, mark)| sum.saturating_add(mark.count))
 }
 
@@ -159,10 +154,10 @@ pub(super) fn refund(q: &QuotaRef<'_>, at: u64, n: u64) {
 pub(super) fn wait(q: &QuotaRef<'_>, now: Now, n: u64, ceiling: u64) -> u64 {
     // How much must leave first.
     let mut excess = used(q, now).saturating_sub(ceiling - n);
-    for (_, mark) in Reader::new(q).iter().filter(|(_, mark)| leaves_at(q, *mark) > now.mono) {
+    for (_, mark) in Reader::new(q).iter().filter(|(_, mark)| marks::leaves(q, *mark) > now.mono) {
         excess = excess.saturating_sub(mark.count);
         if excess == 0 {
-            return leaves_at(q, mark) - now.mono;
+            return marks::leaves(q, mark) - now.mono;
         }
     }
     0
