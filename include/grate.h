@@ -155,6 +155,12 @@
 #define GRATE_WINDOW_DAY UINT64_C(86400000000000)
 
 /*
+ State flag: a state file that cannot be used, as it is damaged, of another version, or no state file at all, is replaced by a
+ new one. Without it, `grate_engine_new` fails.
+ */
+#define GRATE_STATE_REPLACE_UNUSABLE 1
+
+/*
  Done.
  */
 #define GRATE_OK 0
@@ -223,6 +229,11 @@
  A bug in libgrate: a panic was caught. Please report it; the process and other engines are unharmed.
  */
 #define GRATE_ERR_PANIC 13
+
+/*
+ The state file cannot be used: it is damaged, not one, of another version, or cannot be opened; the message says which.
+ */
+#define GRATE_ERR_STATE_FILE 14
 
 /*
  Bytes of `grate_error.message`, terminating NUL included.
@@ -606,6 +617,22 @@ typedef struct {
    and counted as `capped_waits`. 0 is one day; at most 366 days.
    */
   uint64_t max_retry_after_ns;
+  /*
+   Path of the file in which the state lives, shared by all processes of this host that give the same path: what one
+   counts, all count. Made (readable by its owner only) if it is not there; what it counted before goes on, also after a
+   restart of the host. All processes must use the same clock. Copied. NULL: the state is this engine's own.
+   A file belongs to one host, and on it to one container; it must not be cut off while it is used. Unix only.
+   */
+  const char *state_path;
+  /*
+   Size of the file in bytes if it is made, 1 MiB to 64 GiB: about 8 KiB for a provider and 128 bytes for a lease in
+   flight. 0 is 16 MiB. Its space is set aside at once, and never grows.
+   */
+  uint64_t state_size;
+  /*
+   `GRATE_STATE_` flags, or 0.
+   */
+  uint64_t state_flags;
 } grate_engine_config;
 
 /*
@@ -1299,9 +1326,12 @@ void grate_engine_config_init(grate_engine_config *config, uint32_t size);
 /*
  Makes an engine. `config` may be NULL for all defaults. On success `*out` is an engine to free with
  `grate_engine_free`; otherwise it is untouched. Fails with `GRATE_ERR_NULL_POINTER`, `GRATE_ERR_STRUCT_SIZE`,
- `GRATE_ERR_INVALID_CONFIG`. Safe on any thread.
+ `GRATE_ERR_INVALID_CONFIG`, `GRATE_ERR_INVALID_ARGUMENT`; with a state file also with `GRATE_ERR_STATE_FILE`, or with
+ `GRATE_ERR_CAPACITY` if it is too small or more than 256 processes use it. Safe on any thread.
  */
-grate_status grate_engine_new(const grate_engine_config *config, grate_engine **out, grate_error *err);
+grate_status grate_engine_new(const grate_engine_config *config,
+                              grate_engine **out,
+                              grate_error *err);
 
 /*
  Frees an engine with everything in it; names that it handed out are gone too. Leases need not be settled before.

@@ -7,8 +7,9 @@
 use crate::clock::Now;
 use crate::decision::{Candidates, Ranked};
 use crate::judge::{Question, appraise, bound, hold, judge};
-use crate::provider::{Locked, State, Wired};
+use crate::provider::Locked;
 use crate::registry::{Capability, Row};
+use crate::state::{State, Wired};
 use crate::usage::Usage;
 
 /// A decision under way.

@@ -1,8 +1,10 @@
 //! Time, injected: the engine has no other source of it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+#[cfg(unix)]
+use crate::config::NS_PER_SEC;
 use crate::config::ms_to_ns;
 
 /// A source of time. Called on any thread, with no lock of the engine held.
@@ -29,29 +31,24 @@ impl Now {
     pub const LAST_MONO: u64 = 1 << 62;
 }
 
-/// The operating system's clocks.
-#[derive(Debug)]
-pub struct SystemClock {
-    start: Instant,
-}
-
-impl SystemClock {
-    /// A clock that starts at 0.
-    pub fn new() -> Self {
-        Self { start: Instant::now() }
-    }
-}
-
-impl Default for SystemClock {
-    fn default() -> Self {
-        Self::new()
-    }
-}
+/// The operating system's clocks, which show all processes of a host the same time.
+#[derive(Debug, Default)]
+pub struct SystemClock;
 
 impl Clock for SystemClock {
+    #[cfg(unix)]
+    #[allow(unsafe_code, reason = "the standard library shows time only since another moment of the same process")]
     fn monotonic_ns(&self) -> u64 {
-        let d = self.start.elapsed();
-        d.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(d.subsec_nanos()))
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: writes to the struct, and cannot fail for this clock.
+        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+        (time.tv_sec as u64).saturating_mul(NS_PER_SEC).saturating_add(time.tv_nsec as u64)
+    }
+
+    #[cfg(not(unix))]
+    fn monotonic_ns(&self) -> u64 {
+        static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+        u64::try_from(START.get_or_init(std::time::Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     fn unix_ns(&self) -> u64 {

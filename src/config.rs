@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::Error;
 
 /// Longest name, in bytes.
@@ -23,7 +25,7 @@ pub(crate) const NS_PER_MS: u64 = 1_000_000;
 const MAX_SPAN_SECS: f64 = 366.0 * 86_400.0;
 
 /// What a quota counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Dimension {
     /// Requests; each attempt is one.
     Requests,
@@ -74,7 +76,7 @@ impl Dimension {
 }
 
 /// How a quota counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Strategy {
     /// No window, wherever it starts, holds more than the limit.
     Rolling,
@@ -108,7 +110,7 @@ impl Strategy {
 }
 
 /// One quota of a provider.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuotaConfig {
     /// What is counted.
     pub dimension: Dimension,
@@ -138,6 +140,15 @@ impl QuotaConfig {
     /// What must agree for two quotas of one provider, or of one pool, to be the same counter.
     pub(crate) fn identity(&self) -> QuotaIdentity {
         (self.dimension, self.window_ns, self.pool.clone())
+    }
+
+    /// Whether it is the same counter as another of the same provider or of any pool.
+    pub(crate) fn counts_as(&self, other: &Self) -> bool {
+        self.dimension == other.dimension && self.window_ns == other.window_ns && self.pool == other.pool
+    }
+
+    pub(crate) fn is_valid(&self) -> bool {
+        self.validate().is_ok()
     }
 
     fn validate(&self) -> Result<(), String> {
@@ -220,7 +231,7 @@ impl ProviderConfig {
 }
 
 /// One provider of a capability.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Candidate {
     /// Its name.
     pub provider: Box<str>,
@@ -229,7 +240,7 @@ pub struct Candidate {
 }
 
 /// A logical operation and the providers that serve it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CapabilityConfig {
     /// Its name.
     pub name: Box<str>,
@@ -262,7 +273,7 @@ impl CapabilityConfig {
 }
 
 /// Weights of the score's components; only their proportion matters.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Weights {
     /// Of the quota forecast.
     pub quota: f64,
@@ -293,7 +304,7 @@ impl Weights {
 }
 
 /// Settings of an engine.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// Weights of the score.
     pub weights: Weights,

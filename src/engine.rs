@@ -1,14 +1,17 @@
 //! The engine: choosing, reserving, settling, observing.
 
 use std::ffi::CStr;
+#[cfg(unix)]
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::RwLockReadGuard;
 
+use crate::book::{Book, FULL};
 use crate::choice::{Deciding, lowest_latency};
 use crate::clock::{Clock, Now};
-use crate::config::{Change, Dimension, NS_PER_MS, Settings, Strategy, ms_to_ns};
+use crate::config::{Change, Dimension, NS_PER_MS, NS_PER_SEC, Settings, Strategy, ms_to_ns};
 pub use crate::decision::{Candidates, Estimate, HeldBy, Rank, Ranked, Report, Routed};
 use crate::error::Error;
 use crate::feedback::Outcome;
@@ -16,23 +19,24 @@ use crate::gate::Gate;
 use crate::health::{Circuit, Observed};
 use crate::judge::Question;
 use crate::lease::{Grant, LeaseId};
-use crate::provider::{Counters, Locked, State};
+use crate::memory::Memory;
+use crate::per_process::PerProcess;
+use crate::provider::{Counters, Locked};
 pub use crate::quota::LimitSource;
-use crate::registry::{Names, Registry, Row};
-use crate::table::Cell;
+use crate::registry::{Registry, Row};
+use crate::shared::StateFile;
+#[cfg(unix)]
+use crate::shared::{Condition, Sharing, process};
+use crate::state::State;
 use crate::usage::Usage;
 
 /// An engine: see the crate's documentation. Every method may be called on any thread at any time.
 pub struct Engine {
     clock: Arc<dyn Clock>,
-    /// What the clock showed at first: it may count from anywhere.
-    start_ns: u64,
-    registry: Gate<Registry>,
+    registry: PerProcess<Gate<Registry>>,
     /// Whether a quota needs the calendar, so that the wall clock is read.
     needs_calendar: AtomicBool,
     state: State,
-    names: Names,
-    none_available: Cell,
 }
 
 /// A provider as it stands.
@@ -98,33 +102,98 @@ impl Engine {
     /// # Errors
     /// [`Error::InvalidConfig`] if the settings are out of range.
     pub fn new(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, Error> {
-        // Makes lease numbers differ between the engines of a process, so that mixing them up is noticed.
-        static ENGINES: AtomicU64 = AtomicU64::new(1);
         settings.validate()?;
-        // Spreads small numbers over all bits (the multiplier is 2^64 / golden ratio, as in Fibonacci hashing).
-        let seed = ENGINES.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 26;
-        Ok(Self {
-            start_ns: clock.monotonic_ns(),
-            clock,
-            registry: Gate::new(Registry::new(settings)),
-            needs_calendar: AtomicBool::new(false),
-            state: State::new(seed),
-            names: Names::new(),
-            none_available: Cell::default(),
-        })
+        let engine = Self::with(Memory::heap().into(), clock);
+        engine.begin();
+        engine.configure(|book| Ok((Book { settings, ..book.clone() }, Vec::new())))?;
+        Ok(engine)
     }
 
-    /// Applies a change of configuration, whole or not at all. Usage, health and leases stay.
+    /// An engine whose state lives in a file, shared by all processes that open it: what one counts, all count. The clock must
+    /// be the same for all. Settings that differ from those in force replace them.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`] if the settings are out of range, [`Error::StateFile`] if the file cannot be used,
+    /// [`Error::Capacity`] if it is too small or used by too many.
+    pub fn open(settings: Settings, clock: Arc<dyn Clock>, file: &StateFile) -> Result<Self, Error> {
+        settings.validate()?;
+        #[cfg(not(unix))]
+        return Err(Error::StateFile(format!("'{}': this system has no shared state", file.path.display())));
+        #[cfg(unix)]
+        Self::open_shared(settings, clock, file)
+    }
+
+    #[cfg(unix)]
+    fn open_shared(settings: Settings, clock: Arc<dyn Clock>, file: &StateFile) -> Result<Self, Error> {
+        let (memory, condition, locked) = Sharing::open(file, &Book { settings: settings.clone(), ..Book::default() })?;
+        let engine = Self::with(memory, clock);
+        match condition {
+            Condition::New => engine.begin(),
+            Condition::Used => {}
+            Condition::Left | Condition::Abandoned => engine.go_on(),
+        }
+        drop(locked);
+        engine.registry.get().write(|registry| engine.catch_up(registry));
+        engine.configure(|book| Ok((Book { settings, ..book.clone() }, Vec::new())))?;
+        Ok(engine)
+    }
+
+    /// An engine on a copy of a state file as it is now, to look at: those who use the file do not notice.
+    ///
+    /// # Errors
+    /// [`Error::StateFile`] if there is none that can be read.
+    #[cfg(unix)]
+    pub fn copy_of(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        let engine = Self::with(Sharing::copy(path)?, clock);
+        engine.registry.get().write(|registry| engine.catch_up(registry));
+        Ok(engine)
+    }
+
+    fn with(memory: Arc<Memory>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            clock,
+            registry: PerProcess::new(Gate::new(Registry::default())),
+            needs_calendar: AtomicBool::new(false),
+            state: State::new(memory),
+        }
+    }
+
+    /// Time begins.
+    fn begin(&self) {
+        // Makes lease numbers differ between engines, so that mixing them up is noticed.
+        static ENGINES: AtomicU64 = AtomicU64::new(1);
+        let head = self.state.head();
+        let (mut number, mut next_tick) = (ENGINES.fetch_add(1, Ordering::Relaxed), u64::MAX);
+        if self.state.memory.is_shared() {
+            (number, next_tick) = (number ^ self.state.memory.user() << 16 ^ self.clock.unix_ns(), 0);
+        }
+        // Spreads small numbers over all bits (the multiplier is 2^64 / golden ratio, as in Fibonacci hashing).
+        head.seed.set(number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 26);
+        head.start.set(self.clock.monotonic_ns());
+        head.first.set(Now::FIRST_MONO);
+        head.next_expiry.set(u64::MAX);
+        head.next_tick.set(next_tick);
+    }
+
+    /// Time goes on where the last process left it, also if the host was started since.
+    #[cfg(unix)]
+    fn go_on(&self) {
+        let (clock_ns, unix_ns) = (self.clock.monotonic_ns(), self.clock.unix_ns());
+        let time = self.state.memory.sharing().and_then(|file| file.time_goes_on(clock_ns, unix_ns));
+        if let Some(now) = time {
+            self.state.head().start.set(clock_ns);
+            self.state.head().first.set(now);
+        }
+        self.state.head().next_tick.set(0);
+    }
+
+    /// Applies a change of configuration, whole or not at all. Usage, health and leases stay. What is defined as before is
+    /// left alone.
     ///
     /// # Errors
     /// What is wrong with it.
     pub fn apply(&self, change: Change) -> Result<(), Error> {
-        let now = self.now(true);
-        self.registry.write(|registry| {
-            let applied = registry.apply(change, &self.state, &self.names, now);
-            self.needs_calendar.store(registry.needs_calendar, Ordering::Relaxed);
-            applied
-        })
+        self.configure(|book| book.with(&change))
     }
 
     /// Removes a provider, also from every capability. Its leases can still be settled.
@@ -132,7 +201,7 @@ impl Engine {
     /// # Errors
     /// [`Error::UnknownProvider`].
     pub fn remove_provider(&self, name: &str) -> Result<(), Error> {
-        self.registry.write(|registry| registry.remove_provider(name, &self.state))
+        self.configure(|book| Ok((book.without_provider(name)?, Vec::new())))
     }
 
     /// Removes a capability.
@@ -140,17 +209,81 @@ impl Engine {
     /// # Errors
     /// [`Error::UnknownCapability`].
     pub fn remove_capability(&self, name: &str) -> Result<(), Error> {
-        self.registry.write(|registry| registry.remove_capability(name))
+        self.configure(|book| Ok((book.without_capability(name)?, Vec::new())))
+    }
+
+    /// Puts another book in force, of which some providers are defined anew.
+    fn configure(&self, edit: impl FnOnce(&Book) -> Result<(Book, Vec<u32>), Error>) -> Result<(), Error> {
+        let state = &self.state;
+        let now = self.now(true);
+        self.at_home();
+        self.registry.get().write(|registry| {
+            let _changing = state.memory.lock(&state.head().changing);
+            self.catch_up_locked(registry);
+            let (book, changed) = edit(&registry.book)?;
+            if book == registry.book {
+                return Ok(());
+            }
+            let reserved = state.reserve(&book, &changed).ok_or(FULL)?;
+            #[cfg(unix)]
+            if let Some(file) = state.memory.sharing() {
+                file.announce(&state.memory, &book)?;
+            }
+            registry.enforce(book, &changed, &reserved, state, now).ok_or(FULL)?;
+            self.published(registry);
+            Ok(())
+        })
+    }
+
+    /// What was announced is in force.
+    fn published(&self, registry: &mut Registry) {
+        #[cfg(unix)]
+        if let Some(file) = self.state.memory.sharing() {
+            registry.generation = file.publish();
+        }
+        self.needs_calendar.store(registry.needs_calendar, Ordering::Relaxed);
+    }
+
+    /// Takes over what another process has configured.
+    fn catch_up(&self, registry: &mut Registry) {
+        let _changing = self.state.memory.lock(&self.state.head().changing);
+        self.catch_up_locked(registry);
+    }
+
+    fn catch_up_locked(&self, registry: &mut Registry) {
+        #[cfg(unix)]
+        if let Some(file) = self.state.memory.sharing() {
+            let generation = self.state.head().generation.get();
+            if generation == registry.generation {
+                return;
+            }
+            let Some(book) = file.book(&self.state.memory) else {
+                // Somebody else wrote to the file. What is known goes on.
+                registry.generation = generation;
+                return;
+            };
+            if generation.is_multiple_of(2) {
+                registry.generation = generation;
+                let _ = registry.adopt(book, &self.state);
+                self.needs_calendar.store(registry.needs_calendar, Ordering::Relaxed);
+            } else {
+                // Who announced it is gone, and may have defined some of it: all is defined again.
+                self.state.put_in_force(registry, book, self.now(true));
+                self.published(registry);
+            }
+        }
+        #[cfg(not(unix))]
+        let _ = registry;
     }
 
     /// The record of a registered provider.
     pub fn provider_id(&self, name: impl AsRef<[u8]>) -> Option<u32> {
-        self.registry.read().provider(name.as_ref()).ok()
+        self.enter().0.provider(name.as_ref()).ok()
     }
 
     /// The name of a provider's record; empty if there is none. Valid as long as the engine.
     pub fn provider_name(&self, provider: u32) -> &CStr {
-        self.names.provider(provider)
+        self.state.provider_name(provider)
     }
 
     /// Chooses a provider and changes nothing.
@@ -221,33 +354,39 @@ impl Engine {
         &self,
         capability: &[u8],
         estimate: &Estimate<'_>,
-        candidates: Option<&mut dyn Candidates>,
+        mut candidates: Option<&mut dyn Candidates>,
         out: &mut Routed,
         mut take: impl FnMut(&Locked<'_>, &Row, &Usage, &Settings),
     ) -> Result<bool, Error> {
-        let (registry, now) = self.enter();
-        let capability = registry.capability(capability)?;
-        if !(0.0..1.0).contains(&estimate.headroom) {
-            return Err(Error::InvalidArgument("headroom must be at least 0 and below 1"));
+        loop {
+            let (registry, now) = self.enter();
+            let capability = registry.capability(capability)?;
+            if !(0.0..1.0).contains(&estimate.headroom) {
+                return Err(Error::InvalidArgument("headroom must be at least 0 and below 1"));
+            }
+            let settings = &registry.settings;
+            let fallback = capability.fallback(&self.state);
+            let deciding = Deciding {
+                state: &self.state,
+                all: &registry.wired,
+                capability,
+                question: Question::new(estimate, settings, lowest_latency(capability), fallback),
+                now,
+            };
+            let take = |locked: &Locked<'_>, row: &Row, usage: &Usage| take(locked, row, usage, settings);
+            out.total = capability.rows.len() as u32;
+            let taken = match &mut candidates {
+                Some(candidates) => deciding.explain(&mut **candidates, &mut out.best, take),
+                None => deciding.decide(&mut out.best, take),
+            };
+            if !taken {
+                if self.is_outdated(&registry) {
+                    continue;
+                }
+                self.state.head().none_available.0.count();
+            }
+            return Ok(taken);
         }
-        let settings = &registry.settings;
-        let deciding = Deciding {
-            state: &self.state,
-            all: &registry.wired,
-            capability,
-            question: Question::new(estimate, settings, lowest_latency(capability), capability.fallback(&self.state)),
-            now,
-        };
-        let take = |locked: &Locked<'_>, row: &Row, usage: &Usage| take(locked, row, usage, settings);
-        out.total = capability.rows.len() as u32;
-        let taken = match candidates {
-            Some(candidates) => deciding.explain(candidates, &mut out.best, take),
-            None => deciding.decide(&mut out.best, take),
-        };
-        if !taken {
-            self.none_available.count();
-        }
-        Ok(taken)
     }
 
     /// Settles a lease whose request was sent.
@@ -280,14 +419,23 @@ impl Engine {
     /// [`Error::UnknownProvider`].
     #[inline]
     pub fn observe(&self, provider: impl AsRef<[u8]>, report: &Report<'_>) -> Result<(), Error> {
-        let (registry, now) = self.enter();
-        let index = registry.provider(provider.as_ref())?;
-        let observed = self.state.locked(&registry.wired, index, now, |locked| {
+        self.with_provider(provider.as_ref(), |locked, settings| {
             let request = locked.unleased(report.usage.or(&Usage::NONE), report.latency_ns);
             locked.observe_usage(&request);
-            locked.learn_from(report, &request, report.latency_ns, &registry.settings);
-        });
-        observed.ok_or(Error::UnknownProvider)
+            locked.learn_from(report, &request, report.latency_ns, settings);
+        })
+    }
+
+    #[inline]
+    fn with_provider<R>(&self, name: &[u8], work: impl Fn(&Locked<'_>, &Settings) -> R) -> Result<R, Error> {
+        loop {
+            let (registry, now) = self.enter();
+            let index = registry.provider(name)?;
+            match self.state.locked(&registry.wired, index, now, |locked| work(&locked, &registry.settings)) {
+                None if self.is_outdated(&registry) => {}
+                done => return done.ok_or(Error::UnknownProvider),
+            }
+        }
     }
 
     /// A provider as it stands now.
@@ -295,10 +443,7 @@ impl Engine {
     /// # Errors
     /// [`Error::UnknownProvider`].
     pub fn provider_state(&self, provider: impl AsRef<[u8]>) -> Result<ProviderState<'_>, Error> {
-        let (registry, now) = self.enter();
-        let index = registry.provider(provider.as_ref())?;
-        let state = self.state.locked(&registry.wired, index, now, |locked| self.describe(&locked, &registry.settings));
-        state.ok_or(Error::UnknownProvider)
+        self.with_provider(provider.as_ref(), |locked, settings| self.describe(locked, settings))
     }
 
     /// How many units of a dimension may be reserved now; `u64::MAX` without a quota on it.
@@ -306,13 +451,24 @@ impl Engine {
     /// # Errors
     /// [`Error::UnknownProvider`].
     pub fn remaining(&self, provider: impl AsRef<[u8]>, dimension: Dimension) -> Result<u64, Error> {
-        let (registry, now) = self.enter();
-        let index = registry.provider(provider.as_ref())?;
-        let remaining = self.state.locked(&registry.wired, index, now, |locked| {
+        self.with_provider(provider.as_ref(), |locked, _| {
             let quotas = locked.visible_quotas().map(|(_, q)| q).filter(|q| q.dimension() == dimension);
             quotas.map(|q| q.remaining(locked.now)).min().unwrap_or(u64::MAX)
-        });
-        remaining.ok_or(Error::UnknownProvider)
+        })
+    }
+
+    /// The ids of the processes that share the state, if any do.
+    pub fn processes(&self) -> Vec<u32> {
+        #[cfg(unix)]
+        if let Some(file) = self.state.memory.sharing() {
+            return file.pids();
+        }
+        Vec::new()
+    }
+
+    /// The names of the registered providers.
+    pub fn providers(&self) -> Vec<&CStr> {
+        self.enter().0.registered().map(|index| self.provider_name(index)).collect()
     }
 
     /// The counters.
@@ -323,13 +479,13 @@ impl Engine {
 
     /// The counters, for who holds the registry already: taking it twice could wait for a writer in between for good.
     fn counted(&self, _: &Registry) -> Metrics {
-        Metrics { counters: self.state.totals(), none_available: self.none_available.get() }
+        Metrics { counters: self.state.totals(), none_available: self.state.head().none_available.0.get() }
     }
 
     /// All metrics in the Prometheus text format.
     pub fn prometheus(&self) -> String {
         let (registry, now) = self.enter();
-        let providers = registry.registered().into_iter().filter_map(|index| {
+        let providers = registry.registered().filter_map(|index| {
             let state =
                 self.state.locked(&registry.wired, index, now, |locked| self.describe(&locked, &registry.settings))?;
             Some((self.provider_name(index).to_str().unwrap_or_default(), state))
@@ -345,30 +501,95 @@ impl Engine {
     /// The configuration, held still, and the time, read before any lock: a clock may be the caller's code.
     #[inline]
     fn enter(&self) -> (RwLockReadGuard<'_, Arc<Registry>>, Now) {
-        let now = self.now(self.needs_calendar.load(Ordering::Relaxed));
-        let registry = self.registry.read();
-        // Of all providers: their leases may hold slots of a pool that others wait for.
-        if self.state.next_expiry.get() <= now.mono {
+        loop {
+            self.at_home();
+            let now = self.now(self.needs_calendar.load(Ordering::Relaxed));
+            let registry = self.registry.get().read();
+            if self.is_outdated(&registry) {
+                drop(registry);
+                self.registry.get().write(|registry| self.catch_up(registry));
+                continue;
+            }
+            // Of all providers: their leases may hold slots of a pool that others wait for.
+            if self.state.head().next_expiry.get() <= now.mono {
+                self.state.expire_leases(&registry.wired, now);
+            }
+            if self.state.head().next_tick.get() <= now.mono {
+                self.tick(&registry, now);
+            }
+            return (registry, now);
+        }
+    }
+
+    /// Whether another process has configured something since.
+    #[inline]
+    fn is_outdated(&self, registry: &Registry) -> bool {
+        self.state.head().generation.get() != registry.generation
+    }
+
+    /// In a forked child, what a process has for itself is made anew.
+    #[inline]
+    fn at_home(&self) {
+        if !self.registry.is_at_home() {
+            self.move_in();
+        }
+    }
+
+    #[cold]
+    fn move_in(&self) {
+        self.registry.move_in(|| {
+            #[cfg(unix)]
+            if let Some(file) = self.state.memory.sharing() {
+                let me = process::new_user();
+                self.state.memory.become_user(me);
+                // If there are too many, it is not looked after when it dies.
+                let _ = file.enlist(me);
+                return Some(Gate::new(Registry::default()));
+            }
+            None
+        });
+    }
+
+    /// From time to time somebody looks after the processes that share the state: ends the leases of one that is gone.
+    #[cold]
+    fn tick(&self, registry: &Registry, now: Now) {
+        let head = self.state.head();
+        let before = head.next_tick.get();
+        head.next_tick.set(now.mono.saturating_add(TICK_NS));
+        #[cfg(unix)]
+        if let Some(file) = self.state.memory.sharing() {
+            file.note_time(now.mono, self.clock.unix_ns());
+            if let Some(gone) = file.next_if_gone()
+                && self.state.reclaim(&registry.wired, now, gone)
+            {
+                file.strike_out(gone);
+            }
+        }
+        // Who computed when the next lease expires may have died before it was done.
+        if before / NS_PER_SEC != now.mono / NS_PER_SEC {
             self.state.expire_leases(&registry.wired, now);
         }
-        (registry, now)
     }
 
     #[inline]
     fn now(&self, with_calendar: bool) -> Now {
         let unix = if with_calendar { self.clock.unix_ns() } else { 0 };
-        let since_start = self.clock.monotonic_ns().saturating_sub(self.start_ns);
-        let mono = since_start.saturating_add(Now::FIRST_MONO).min(Now::LAST_MONO);
+        let head = self.state.head();
+        let since_start = self.clock.monotonic_ns().saturating_sub(head.start.get());
+        let mono = since_start.saturating_add(head.first.get()).min(Now::LAST_MONO);
         Now { mono, unix }
     }
 
     #[inline]
-    fn settle(&self, lease: LeaseId, work: impl FnOnce(&Locked<'_>, &Settings) -> Option<()>) -> Result<(), Error> {
-        let (registry, now) = self.enter();
-        let slot = self.state.leases.get(lease.index()).ok_or(Error::StaleLease)?;
-        let settled =
-            self.state.locked(&registry.wired, slot.provider(), now, |locked| work(&locked, &registry.settings));
-        settled.flatten().ok_or(Error::StaleLease)
+    fn settle(&self, lease: LeaseId, work: impl Fn(&Locked<'_>, &Settings) -> Option<()>) -> Result<(), Error> {
+        loop {
+            let (registry, now) = self.enter();
+            let slot = self.state.leases.get(lease.index()).ok_or(Error::StaleLease)?;
+            match self.state.locked(&registry.wired, slot.provider(), now, |locked| work(&locked, &registry.settings)) {
+                None if self.is_outdated(&registry) => {}
+                settled => return settled.flatten().ok_or(Error::StaleLease),
+            }
+        }
     }
 
     fn describe(&self, locked: &Locked<'_>, settings: &Settings) -> ProviderState<'_> {
@@ -388,7 +609,7 @@ impl Engine {
                 predicted_share: forecast.share(),
                 burn_per_sec: forecast.burn_per_sec(),
                 seconds_to_exhaustion: forecast.seconds_to_exhaustion(),
-                pool: self.names.pool(record),
+                pool: self.state.pool_name(record),
             }
         });
         ProviderState {
@@ -399,6 +620,25 @@ impl Engine {
             consecutive_failures: u32::try_from(health.consecutive_failures()).unwrap_or(u32::MAX),
             counters: locked.provider.counters(),
             quotas: quotas.collect(),
+        }
+    }
+}
+
+/// How often somebody looks after one of the other processes.
+const TICK_NS: u64 = 20 * NS_PER_MS;
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        #[cfg(unix)]
+        if let Some(file) = self.state.memory.sharing()
+            // A child that never used it leaves its parent's leases alone.
+            && self.registry.is_at_home()
+        {
+            let (registry, now) = self.enter();
+            let _ = self.state.reclaim(&registry.wired, now, self.state.memory.user());
+            file.note_time(now.mono, self.clock.unix_ns());
+            drop(registry);
+            file.leave(&self.state.memory);
         }
     }
 }

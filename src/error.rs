@@ -27,6 +27,9 @@ pub enum Error {
     /// The lease was settled already, has expired, or never existed.
     #[error("stale lease: it was settled already, has expired, or never existed")]
     StaleLease,
+    /// A state file cannot be used.
+    #[error("state file: {0}")]
+    StateFile(String),
     /// A fixed bound of the engine is reached.
     #[error("too many {0}")]
     Capacity(&'static str),

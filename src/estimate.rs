@@ -11,7 +11,7 @@ const STEP: f64 = 0.2;
 /// What the requests of one capability on one provider use. Written under the provider's lock.
 #[derive(Debug, Default)]
 // See `Provider`.
-#[repr(align(64))]
+#[repr(C, align(64))]
 pub(crate) struct Estimator {
     /// How many values of each dimension were seen, a byte for each; it stops where their number no longer matters. The
     /// highest byte has a bit for each dimension of which any were.
@@ -20,6 +20,7 @@ pub(crate) struct Estimator {
 }
 
 #[derive(Debug, Default)]
+#[repr(C)]
 struct Learned {
     mean: FloatCell,
     /// Mean distance from the mean.
@@ -82,6 +83,23 @@ impl Estimator {
             self.seen.set(seen);
         }
         before == 0
+    }
+
+    /// Makes sense of cells that may be anything: what makes none is forgotten.
+    #[cfg(unix)]
+    pub(crate) fn put_right(&self) {
+        let seen = self.seen.get();
+        let numbers = self.dimensions.iter().flat_map(|d| [d.mean.get(), d.deviation.get(), d.quantile.get()]);
+        let counts = |i: usize| (seen >> (8 * i)) & 0xFF;
+        let known = |i: usize| seen >> (KNOWN + i as u32) & 1 != 0;
+        let sound = seen >> (KNOWN + COUNTED as u32) == 0
+            && (0..COUNTED).all(|i| counts(i) <= MANY && (counts(i) != 0) == known(i));
+        if !sound || !numbers.into_iter().all(|n| n.is_finite() && n >= 0.0) {
+            self.seen.set(0);
+            for learned in &self.dimensions {
+                [&learned.mean, &learned.deviation, &learned.quantile].into_iter().for_each(|cell| cell.set(0.0));
+            }
+        }
     }
 
     /// Whether it has learned anything.

@@ -26,6 +26,7 @@ pub enum Circuit {
 
 /// The health of one provider, as cells of its record. All zero: perfectly healthy, nothing known.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(crate) struct Health {
     /// What was missing from full health after the last outcome, and when that was. It halves every half-life.
     deficit: FloatCell,
@@ -118,6 +119,22 @@ impl Health {
             Some(1) => Circuit::HalfOpen,
             Some(_) => Circuit::Ramping,
         }
+    }
+
+    /// Makes sense of cells that may be anything.
+    #[cfg(unix)]
+    pub(crate) fn put_right(&self) {
+        let deficit = self.deficit.get();
+        self.deficit.set(if deficit.is_finite() { deficit.clamp(0.0, 1.0) } else { 0.0 });
+        let latency = self.latency.get();
+        self.latency.set(if latency.is_finite() { latency.clamp(0.0, u64::MAX as f64) } else { 0.0 });
+        let calm = self.began.get() <= self.until.get();
+        if !calm {
+            self.began.set(0);
+            self.until.set(0);
+        }
+        // It doubles.
+        self.allowed.set(self.allowed.get().min(RAMP_END));
     }
 
     /// Takes in an outcome. Whether it started a cooldown.

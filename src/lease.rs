@@ -1,5 +1,8 @@
 //! Leases: checked handles, and the records behind them.
 
+#[cfg(unix)]
+use crate::clock::Now;
+use crate::journal::Journal;
 use crate::table::{Cell, SmallCell, Table};
 use crate::usage::{COUNTED, Usage};
 
@@ -35,7 +38,7 @@ impl LeaseId {
 /// A lease slot. It belongs to one provider for good, whose lock guards it; only the generation changes hands.
 #[derive(Debug, Default)]
 // See `Provider`.
-#[repr(align(128))]
+#[repr(C, align(128))]
 pub(crate) struct Lease {
     provider: SmallCell,
     /// The provider's definition that it was charged on.
@@ -53,6 +56,8 @@ pub(crate) struct Lease {
     /// Neighbours in the provider's list of active leases, or the next free slot; index plus 1, 0 is none.
     older: SmallCell,
     newer: SmallCell,
+    /// Who was granted it.
+    owner: Cell,
 }
 
 const ACTIVE: u64 = 1 << 63;
@@ -74,8 +79,12 @@ pub(crate) struct Grant {
     pub(crate) usage: Usage,
 }
 
+/// Leases of which a slot changes hands: a slot and its two neighbours.
+pub(crate) const TOUCHED: usize = 3;
+
 /// The leases of one provider: a list of the active ones, first to expire first, and a list of free slots.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(crate) struct LeaseList {
     oldest: SmallCell,
     newest: SmallCell,
@@ -109,19 +118,65 @@ impl Lease {
     }
 }
 
+/// For who is alone with records that may be anything.
+#[cfg(unix)]
+impl Lease {
+    pub(crate) fn expires(&self) -> u64 {
+        self.expires.get()
+    }
+
+    /// Makes sense of the slot. A lease that makes none is free.
+    pub(crate) fn put_right(&self, providers: u32) {
+        let (granted, at, expires) = (self.granted.get(), self.at.get(), self.expires.get());
+        let ordered = granted <= at && granted <= expires && at.max(expires) <= 2 * Now::LAST_MONO;
+        let word = self.generation.get();
+        if self.provider.get() >= providers || !ordered || word & GENERATION_MASK == 0 {
+            self.provider.set(self.provider.get().min(providers.saturating_sub(1)));
+            self.generation.set(next_generation(word));
+        }
+        self.older.set(0);
+        self.newer.set(0);
+    }
+}
+
+/// For who is alone with records that may be anything.
+#[cfg(unix)]
 impl LeaseList {
-    /// Takes a slot for a lease; `None` if the table is full. `seed` is where a new slot's generations start.
+    pub(crate) fn clear(&self) {
+        [&self.oldest, &self.newest, &self.free].into_iter().for_each(|cell| cell.set(0));
+    }
+
+    /// Takes a slot in again that is in no list: behind all active ones, or among the free ones.
+    pub(crate) fn put_back(&self, table: &Table<Lease>, index: usize, slot: &Lease) {
+        let this = index as u32 + 1;
+        if slot.id(index).is_none() {
+            slot.newer.set(self.free.get());
+            return self.free.set(this);
+        }
+        slot.older.set(self.newest.get());
+        match neighbour(table, self.newest.get()) {
+            Some(newest) => newest.newer.set(this),
+            None => self.oldest.set(this),
+        }
+        self.newest.set(this);
+    }
+}
+
+impl LeaseList {
+    /// Takes a slot for a lease of a process; `None` if the table is full.
     #[inline(always)]
-    pub(crate) fn add(&self, table: &Table<Lease>, provider: u32, seed: u64, grant: &Grant) -> Option<LeaseId> {
+    pub(crate) fn add(&self, leases: &Leases<'_>, provider: u32, owner: u64, grant: &Grant) -> Option<LeaseId> {
+        let table = leases.table;
         let free = self.free.get();
         let index = match free {
             0 => table.append(1).filter(|index| index >> INDEX_BITS == 0)?,
             free => (free - 1) as usize,
         };
         let slot = table.get(index)?;
+        leases.journal.keep(std::slice::from_ref(slot));
         if free == 0 {
             slot.provider.set(provider);
-            slot.generation.set(seed.max(1));
+            slot.generation.set(leases.seed.max(1));
         } else {
             self.free.set(slot.newer.get());
         }
@@ -131,6 +186,7 @@ impl LeaseList {
         slot.epoch.set(grant.epoch);
         slot.level.set(u32::try_from(grant.level).unwrap_or(u32::MAX));
         slot.estimator.set(grant.estimator);
+        slot.owner.set(owner);
         slot.units.iter().zip(grant.usage.to_array()).for_each(|(cell, n)| cell.set(n));
         let generation = slot.generation.get() & GENERATION_MASK;
         slot.generation.set(generation | ACTIVE | if grant.probe { PROBE } else { 0 });
@@ -146,22 +202,23 @@ impl LeaseList {
         slot.older.set(older);
         slot.newer.set(newer);
         let this = index as u32 + 1;
-        self.set_after(table, older, this);
-        self.set_before(table, newer, this);
+        self.set_after(leases, older, this);
+        self.set_before(leases, newer, this);
         Some(LeaseId::new(index, generation))
     }
 
     /// Ends a lease of this provider and frees its slot; `None` if it is not active.
     #[inline(always)]
-    pub(crate) fn remove(&self, table: &Table<Lease>, id: LeaseId) -> Option<Grant> {
-        let slot = table.get(id.index())?;
+    pub(crate) fn remove(&self, leases: &Leases<'_>, id: LeaseId) -> Option<Grant> {
+        let slot = leases.table.get(id.index())?;
         if slot.id(id.index()) != Some(id) {
             return None;
         }
+        leases.journal.keep(std::slice::from_ref(slot));
         let grant = slot.grant();
         let (older, newer) = (slot.older.get(), slot.newer.get());
-        self.set_after(table, older, newer);
-        self.set_before(table, newer, older);
+        self.set_after(leases, older, newer);
+        self.set_before(leases, newer, older);
         slot.generation.set(next_generation(slot.generation.get()));
         slot.newer.set(self.free.get());
         self.free.set(id.index() as u32 + 1);
@@ -169,16 +226,18 @@ impl LeaseList {
     }
 
     /// Makes `next` follow `slot`, or lead the list if that is 0.
-    fn set_after(&self, table: &Table<Lease>, slot: u32, next: u32) {
-        match neighbour(table, slot) {
+    #[inline]
+    fn set_after(&self, leases: &Leases<'_>, slot: u32, next: u32) {
+        match leases.neighbour(slot) {
             Some(slot) => slot.newer.set(next),
             None => self.oldest.set(next),
         }
     }
 
     /// Makes `previous` precede `slot`, or end the list if that is 0.
-    fn set_before(&self, table: &Table<Lease>, slot: u32, previous: u32) {
-        match neighbour(table, slot) {
+    #[inline]
+    fn set_before(&self, leases: &Leases<'_>, slot: u32, previous: u32) {
+        match leases.neighbour(slot) {
             Some(slot) => slot.older.set(previous),
             None => self.newest.set(previous),
         }
@@ -190,11 +249,42 @@ impl LeaseList {
         std::iter::successors(first, |lease| neighbour(table, lease.newer.get())).map(Lease::grant)
     }
 
+    /// The active leases, and who was granted them.
+    pub(crate) fn owners<'a>(&'a self, table: &'a Table<Lease>) -> impl Iterator<Item = (LeaseId, u64)> + 'a {
+        let first = Some(self.oldest.get()).filter(|link| *link != 0);
+        let links = std::iter::successors(first, |link| {
+            neighbour(table, *link).map(|lease| lease.newer.get()).filter(|link| *link != 0)
+        });
+        links.filter_map(|link| {
+            let lease = neighbour(table, link)?;
+            Some((lease.id(link as usize - 1)?, lease.owner.get()))
+        })
+    }
+
     /// The active lease that expires first.
     pub(crate) fn oldest(&self, table: &Table<Lease>) -> Option<(LeaseId, Grant)> {
         let index = (self.oldest.get() as usize).checked_sub(1)?;
         let slot = table.get(index)?;
         Some((slot.id(index)?, slot.grant()))
+    }
+}
+
+/// Lease slots that are to change.
+#[derive(Clone, Copy)]
+pub(crate) struct Leases<'a> {
+    pub(crate) table: &'a Table<Lease>,
+    pub(crate) journal: &'a Journal,
+    /// Where the generations of a new slot start.
+    pub(crate) seed: u64,
+}
+
+impl<'a> Leases<'a> {
+    /// The slot that a link leads to, which is to change.
+    #[inline]
+    fn neighbour(&self, link: u32) -> Option<&'a Lease> {
+        let slot = neighbour(self.table, link)?;
+        self.journal.keep(std::slice::from_ref(slot));
+        Some(slot)
     }
 }
 
@@ -214,7 +304,12 @@ fn next_generation(generation: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::memory::Memory;
+
+    const SEED: u64 = 77;
 
     fn grant(granted: u64) -> Grant {
         let usage = Usage::from_array([1, granted, granted, 0, 0, 0]);
@@ -223,24 +318,26 @@ mod tests {
 
     #[test]
     fn settles_once_in_any_order() {
-        let (table, list) = (Table::new(), LeaseList::default());
-        let ids: Vec<_> = (0..5).map(|i| list.add(&table, 3, 77, &grant(i)).unwrap()).collect();
+        let (table, list) = (Table::new(&Arc::new(Memory::heap())), LeaseList::default());
+        let leases = Leases { table: &table, journal: &Journal::default(), seed: SEED };
+        let ids: Vec<_> = (0..5).map(|i| list.add(&leases, 3, 1, &grant(i)).unwrap()).collect();
         assert_eq!(table.get(ids[2].index()).unwrap().provider(), 3);
         for i in [2, 0, 4, 1, 3] {
-            assert_eq!(list.remove(&table, ids[i]).unwrap().granted, i as u64);
-            assert!(list.remove(&table, ids[i]).is_none());
+            assert_eq!(list.remove(&leases, ids[i]).unwrap().granted, i as u64);
+            assert!(list.remove(&leases, ids[i]).is_none());
         }
         assert!(list.oldest(&table).is_none());
     }
 
     #[test]
     fn a_reused_slot_refuses_the_old_lease() {
-        let (table, list) = (Table::new(), LeaseList::default());
-        let first = list.add(&table, 0, 1, &grant(1)).unwrap();
-        list.remove(&table, first).unwrap();
-        let second = list.add(&table, 0, 1, &grant(2)).unwrap();
+        let (table, list) = (Table::new(&Arc::new(Memory::heap())), LeaseList::default());
+        let leases = Leases { table: &table, journal: &Journal::default(), seed: SEED };
+        let first = list.add(&leases, 0, 1, &grant(1)).unwrap();
+        list.remove(&leases, first).unwrap();
+        let second = list.add(&leases, 0, 1, &grant(2)).unwrap();
         assert_eq!(first.index(), second.index());
-        assert!(list.remove(&table, first).is_none());
+        assert!(list.remove(&leases, first).is_none());
         assert_eq!(list.oldest(&table).unwrap().0, second);
         assert_eq!(table.len(), 1);
     }

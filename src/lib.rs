@@ -15,6 +15,7 @@
 //! * Records lie in `table`s, each under the `lock` of its provider or pool; the configuration is read through a `gate`.
 //! * [`capi`] converts between C and all this. Unsafe code is there, and in `table`, which hands out pointers to records.
 
+mod book;
 pub mod capi;
 mod choice;
 pub mod clock;
@@ -27,15 +28,21 @@ mod estimate;
 pub mod feedback;
 mod gate;
 pub mod health;
+mod journal;
 mod json;
 mod judge;
 pub mod lease;
 mod lock;
+mod memory;
 mod metrics;
+mod names;
+mod per_process;
 pub mod provider;
 mod quota;
 mod registry;
 pub mod score;
+pub mod shared;
+mod state;
 mod table;
 pub mod usage;
 

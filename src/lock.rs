@@ -5,32 +5,45 @@ use std::time::Duration;
 
 /// A lock. It is not fair: who has just had it mostly gets it again, which is what keeps the record in one core's cache.
 #[derive(Debug, Default)]
+#[repr(transparent)]
 pub(crate) struct Lock(AtomicU64);
 
 const FREE: u64 = 0;
-const HELD: u64 = 1;
 
 /// While it lives, the lock is held.
 pub(crate) struct Guard<'a>(&'a Lock);
 
 impl Lock {
+    /// Takes it, for a holder that is not 0. Where that lasts long, `rescue` is told who holds it, from time to time, and may
+    /// put an end to it.
     #[inline]
-    pub(crate) fn lock(&self) -> Guard<'_> {
-        if !self.try_lock() {
-            self.wait();
+    pub(crate) fn lock(&self, by: u64, rescue: impl FnMut(u64)) -> Guard<'_> {
+        if !self.try_lock(by) {
+            self.wait(by, rescue);
         }
         Guard(self)
     }
 
     #[inline]
-    fn try_lock(&self) -> bool {
-        self.0.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    fn try_lock(&self, by: u64) -> bool {
+        self.0.compare_exchange(FREE, by, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    /// Takes it from a holder that is gone, if it still holds it.
+    pub(crate) fn seize(&self, from: u64, by: u64) -> Option<Guard<'_>> {
+        let seized = from != FREE && self.0.compare_exchange(from, by, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        seized.then_some(Guard(self))
+    }
+
+    /// Who holds it; 0 is nobody.
+    pub(crate) fn holder(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 
     /// Looks again ever more rarely: a holder that runs needs less than a microsecond, one that the system has taken off
     /// its core gets the core of the one who waits.
     #[cold]
-    fn wait(&self) {
+    fn wait(&self, by: u64, mut rescue: impl FnMut(u64)) {
         let mut round = 0u32;
         loop {
             match round {
@@ -38,10 +51,14 @@ impl Lock {
                 SPINS..YIELDS => std::thread::yield_now(),
                 _ => std::thread::sleep(NAP),
             }
-            if self.0.load(Ordering::Relaxed) == FREE && self.try_lock() {
+            let holder = self.holder();
+            if holder == FREE && self.try_lock(by) {
                 return;
             }
             round = round.saturating_add(1);
+            if round > YIELDS && round.is_multiple_of(NAPS) {
+                rescue(holder);
+            }
         }
     }
 }
@@ -54,6 +71,8 @@ const SPINS: u32 = 6;
 /// Rounds after which it naps between two looks, so that a holder of lower priority gets to run.
 const YIELDS: u32 = SPINS + 100;
 const NAP: Duration = Duration::from_micros(50);
+/// So many naps, some milliseconds, are longer than any holder needs that runs.
+const NAPS: u32 = 32;
 
 impl Drop for Guard<'_> {
     #[inline]
@@ -74,7 +93,7 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..50_000 {
-                        let _guard = lock.lock();
+                        let _guard = lock.lock(1, |_| ());
                         // Two steps: another thread between them would lose one.
                         counter.set(counter.get() + 1);
                     }
@@ -88,8 +107,8 @@ mod tests {
     fn a_holder_that_is_off_its_core_is_waited_for() {
         let lock = Lock::default();
         std::thread::scope(|scope| {
-            let guard = lock.lock();
-            let waiting = scope.spawn(|| drop(lock.lock()));
+            let guard = lock.lock(1, |_| ());
+            let waiting = scope.spawn(|| drop(lock.lock(2, |_| ())));
             std::thread::sleep(Duration::from_millis(20));
             assert!(!waiting.is_finished());
             drop(guard);

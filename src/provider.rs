@@ -1,14 +1,15 @@
-//! A provider's record, and the locked view of it that every operation works on.
+//! A provider's record, and what operations do to it and its quotas while they are locked.
 
 use crate::clock::Now;
 use crate::config::{Dimension, Settings, Strategy, ms_to_ns};
 use crate::estimate::Estimator;
 use crate::feedback::headers;
 use crate::health::{Health, Observed};
-use crate::lease::{Grant, Lease, LeaseId, LeaseList};
+use crate::lease::{Grant, Lease, LeaseId, LeaseList, Leases};
 use crate::lock::Lock;
-use crate::quota::{LimitSource, Mark, Peak, Quota, QuotaRef, Told};
-use crate::table::{Cell, FloatCell, Record, Run, SmallCell, Table};
+use crate::quota::{LimitSource, Peak, QuotaRef, Told};
+use crate::state::{Link, State, Wired};
+use crate::table::{Cell, FloatCell, SmallCell, Table};
 use crate::usage::{Reported, Usage};
 
 /// Counters of a provider, or their sum over all.
@@ -37,6 +38,7 @@ pub struct Counters {
 }
 
 #[derive(Debug, Default)]
+#[repr(C)]
 struct CounterCells {
     selects: Cell,
     acquires: Cell,
@@ -52,18 +54,20 @@ struct CounterCells {
 /// A provider. Its definition and all that is known of it, but for the quotas, which are records of their own.
 #[derive(Debug, Default)]
 // Records of different providers share no cache line, nor two that are fetched together.
-#[repr(align(128))]
+#[repr(C, align(128))]
 pub(crate) struct Provider {
-    lock: Lock,
+    pub(crate) lock: Lock,
     /// The latest time seen: a clock that goes back counts as standing still.
-    latest: Cell,
-    cooldown_secs: FloatCell,
+    pub(crate) latest: Cell,
+    pub(crate) cooldown_secs: FloatCell,
     /// Counts definitions: a lease was charged on the quotas that were there when it was granted.
-    epoch: Cell,
-    leases: LeaseList,
-    in_flight: Cell,
+    pub(crate) epoch: Cell,
+    pub(crate) leases: LeaseList,
+    /// Where its journal begins; 0 is nowhere.
+    pub(crate) journal: SmallCell,
+    pub(crate) in_flight: Cell,
     /// Leases out that were granted while the provider was half-open or ramping.
-    probes: Cell,
+    pub(crate) probes: Cell,
     pub(crate) health: Health,
     /// The most leases that were out when one was granted that then went well.
     proven: Cell,
@@ -72,10 +76,11 @@ pub(crate) struct Provider {
     peak: FloatCell,
     peak_rise: FloatCell,
     peak_from: Cell,
-    peak_until: Cell,
+    pub(crate) peak_until: Cell,
     /// How much a charged unit takes from it, and of which dimension.
     peak_per_unit: FloatCell,
     peak_dimension: SmallCell,
+    unused: SmallCell,
     counters: CounterCells,
 }
 
@@ -89,177 +94,16 @@ const MUCH_SHORTER: u64 = 4;
 /// A wait in whole seconds may be so much longer than its window.
 const ROUNDING_NS: u64 = 1_000_000_000;
 
-/// A provider as the configuration in force wires it: its record and its quotas.
-#[derive(Clone)]
-pub(crate) struct Wired {
-    pub(crate) provider: Record<Provider>,
-    /// Its own quotas, then its pools, each by index: the order in which pools are locked.
-    links: Box<[Link]>,
-    /// How many are its own.
-    own: usize,
-}
-
-/// From a provider to one of its quotas.
-#[derive(Clone)]
-pub(crate) struct Link {
-    index: u32,
-    /// Since which definition of the provider its leases are charged there.
-    since: u64,
-    /// Nobody configured it: it only serves to learn.
-    implicit: bool,
-    quota: Record<Quota>,
-    marks: Run<Mark>,
-}
-
-impl Link {
-    #[inline]
-    fn quota(&self) -> QuotaRef<'_> {
-        QuotaRef::new(&self.quota, &self.marks)
-    }
-}
-
-impl Wired {
-    /// Takes over the marks that a quota got.
-    pub(crate) fn renew_marks(&mut self, quota: u32, marks: &Table<Mark>) {
-        for link in self.links.iter_mut().filter(|link| link.index == quota) {
-            link.marks = link.quota.keep_marks(marks);
-        }
-    }
-
-    fn is_pooled(&self, quota: u32) -> bool {
-        self.links[self.own..].iter().any(|link| link.index == quota)
-    }
-}
-
-/// The tables of an engine.
-pub(crate) struct State {
-    pub(crate) providers: Table<Provider>,
-    pub(crate) quotas: Table<Quota>,
-    pub(crate) marks: Table<Mark>,
-    pub(crate) leases: Table<Lease>,
-    pub(crate) estimators: Table<Estimator>,
-    /// How many estimators know anything: who looks for one that does looks again only when there is one more.
-    pub(crate) knowing: Cell,
-    /// Where the generations of lease slots start.
-    pub(crate) seed: u64,
-    /// No lease expires before this time.
-    pub(crate) next_expiry: Cell,
-}
-
 /// A provider with its quotas, all locked.
 #[derive(Clone, Copy)]
 pub(crate) struct Locked<'a> {
-    state: &'a State,
+    pub(crate) state: &'a State,
     /// All providers, by index.
-    all: &'a [Wired],
-    wired: &'a Wired,
+    pub(crate) all: &'a [Wired],
+    pub(crate) wired: &'a Wired,
     pub(crate) index: u32,
     pub(crate) provider: &'a Provider,
     pub(crate) now: Now,
-}
-
-impl State {
-    pub(crate) fn new(seed: u64) -> Self {
-        let state = Self {
-            next_expiry: Cell::default(),
-            providers: Table::new(),
-            quotas: Table::new(),
-            marks: Table::new(),
-            leases: Table::new(),
-            estimators: Table::new(),
-            knowing: Cell::default(),
-            seed,
-        };
-        state.next_expiry.set(u64::MAX);
-        state
-    }
-
-    /// Runs `work` with a provider and its pools locked. Locks are taken in one order everywhere:
-    /// the provider, then its pools by index; no call holds two providers. `None` if there is no such provider.
-    #[inline]
-    pub(crate) fn locked<R>(
-        &self,
-        all: &[Wired],
-        index: u32,
-        now: Now,
-        work: impl FnOnce(Locked<'_>) -> R,
-    ) -> Option<R> {
-        let wired = all.get(index as usize)?;
-        let provider = &*wired.provider;
-        let _guard = provider.lock.lock();
-        let now = later(&provider.latest, now);
-        let work = |now| work(Locked { state: self, all, wired, index, provider, now });
-        Some(with_pools(&wired.links[wired.own..], now, work))
-    }
-
-    /// Ends the leases of all providers that have expired. Every provider is locked, so that no lease is missed: one that is
-    /// granted later lowers `next_expiry` after it was raised here.
-    #[cold]
-    pub(crate) fn expire_leases(&self, all: &[Wired], now: Now) {
-        self.next_expiry.set(u64::MAX);
-        for index in 0..all.len() {
-            let next = self.locked(all, index as u32, now, |locked| {
-                locked.expire_leases();
-                locked.oldest_lease().map_or(u64::MAX, |lease| lease.expires)
-            });
-            self.next_expiry.lower(next.unwrap_or(u64::MAX));
-        }
-    }
-
-    /// The latest time that a provider and its pools have seen, or `now`.
-    pub(crate) fn latest(&self, index: u32, quota: u32, now: Now) -> Now {
-        let seen = |latest: Option<&Cell>| latest.map_or(0, Cell::get);
-        let provider = seen(self.providers.get(index as usize).map(|p| &p.latest));
-        let pool = seen(self.quotas.get(quota as usize).map(|q| &q.latest));
-        Now { mono: now.mono.max(provider).max(pool), ..now }
-    }
-
-    /// The counters of all providers together.
-    pub(crate) fn totals(&self) -> Counters {
-        (0..self.providers.len()).filter_map(|i| self.providers.get(i)).fold(Counters::default(), |sum, p| {
-            let c = p.counters();
-            Counters {
-                selects: sum.selects + c.selects,
-                acquires: sum.acquires + c.acquires,
-                completions: sum.completions + c.completions,
-                cancellations: sum.cancellations + c.cancellations,
-                expired_leases: sum.expired_leases + c.expired_leases,
-                observations: sum.observations + c.observations,
-                cooldowns_triggered: sum.cooldowns_triggered + c.cooldowns_triggered,
-                rate_limited_responses: sum.rate_limited_responses + c.rate_limited_responses,
-                capped_waits: sum.capped_waits + c.capped_waits,
-                leases_in_flight: sum.leases_in_flight + c.leases_in_flight,
-            }
-        })
-    }
-}
-
-/// The later of now and the latest time that a record has seen, which that becomes.
-#[inline]
-fn later(latest: &Cell, now: Now) -> Now {
-    let seen = latest.get();
-    if now.mono > seen {
-        latest.set(now.mono);
-    }
-    Now { mono: now.mono.max(seen), ..now }
-}
-
-/// Locks the pools one after the other. Each passes on the latest time that it or the ones before have seen.
-#[inline]
-fn with_pools<R>(pools: &[Link], now: Now, work: impl FnOnce(Now) -> R) -> R {
-    match pools.split_first() {
-        None => work(now),
-        Some((first, rest)) => with_pool(first, rest, now, work),
-    }
-}
-
-fn with_pool<R>(pool: &Link, rest: &[Link], now: Now, work: impl FnOnce(Now) -> R) -> R {
-    let _guard = pool.quota.lock.lock();
-    let now = later(&pool.quota.latest, now);
-    match rest.split_first() {
-        None => work(now),
-        Some((first, rest)) => with_pool(first, rest, now, work),
-    }
 }
 
 impl Provider {
@@ -305,66 +149,22 @@ impl Provider {
         Some(if latency > 0 { lease.granted.saturating_add(latency).min(lease.expires) } else { lease.expires })
     }
 
+    /// Makes sense of the record, of which the leases make sense; whoever held these is gone.
+    #[cfg(unix)]
+    pub(crate) fn put_right(&self, entry: &crate::book::Provider, leases: &Table<Lease>) {
+        self.latest.set(self.latest.get().min(Now::LAST_MONO));
+        self.epoch.set(entry.epoch);
+        self.cooldown_secs.set(entry.cooldown_seconds);
+        let count = |counted: fn(&Grant) -> bool| self.leases.active(leases).filter(counted).count() as u64;
+        self.in_flight.set(count(|_| true));
+        self.probes.set(count(|lease| lease.probe));
+        self.health.put_right();
+        self.peak_until.set(0);
+    }
+
     /// Counts a selection, which needs no lock.
     pub(crate) fn count_select(&self) {
         self.counters.selects.count();
-    }
-}
-
-/// A quota that a definition links a provider to.
-#[derive(Clone, Copy)]
-pub(crate) struct Wanted {
-    pub(crate) quota: u32,
-    pub(crate) pooled: bool,
-    pub(crate) implicit: bool,
-}
-
-impl State {
-    /// Gives a provider its definition: its cooldown and the quotas it is charged on, which are defined already. Leases in
-    /// flight hold a slot on every concurrency quota, also on one that is new; on other quotas they are settled only if
-    /// they were charged there. `index` may be one behind the last of `all`: a new provider.
-    pub(crate) fn define(
-        &self,
-        all: &mut Vec<Wired>,
-        index: u32,
-        cooldown_secs: f64,
-        mut wanted: Vec<Wanted>,
-        now: Now,
-    ) -> Option<()> {
-        let provider = self.providers.record(index as usize)?;
-        let old = all.get(index as usize).map(|wired| &*wired.links).unwrap_or_default();
-        let epoch = provider.epoch.get() + 1;
-        wanted.sort_by_key(|w| (w.pooled, w.quota));
-        let links = wanted.iter().map(|w| {
-            let since = old.iter().find(|link| link.index == w.quota).map_or(epoch, |link| link.since);
-            let quota = self.quotas.record(w.quota as usize)?;
-            let marks = quota.keep_marks(&self.marks);
-            Some(Link { index: w.quota, since, implicit: w.implicit, quota, marks })
-        });
-        let links = links.collect::<Option<Box<[_]>>>()?;
-        let own = wanted.iter().filter(|w| !w.pooled).count();
-
-        // Slots that the old definition holds go back, and the new one takes its own: nobody can see the gap, as a
-        // definition changes only while no other call runs.
-        self.locked(all, index, now, |locked| locked.hold_slots(Quota::give_slots));
-        for link in old.iter().filter(|link| !wanted.iter().any(|w| w.quota == link.index)) {
-            // Its leases will not release what they reserved on a quota that goes.
-            let q = link.quota();
-            provider.leases.active(&self.leases).filter(|lease| u64::from(lease.epoch) >= link.since).for_each(
-                |lease| {
-                    q.forget_pending(lease.usage.of(q.dimension()));
-                },
-            );
-        }
-        provider.peak_until.set(0);
-        provider.epoch.set(epoch);
-        provider.cooldown_secs.set(cooldown_secs);
-        let wired = Wired { provider, links, own };
-        match all.get_mut(index as usize) {
-            Some(old) => *old = wired,
-            None => all.push(wired),
-        }
-        self.locked(all, index, now, |locked| locked.hold_slots(Quota::take_slots))
     }
 }
 
@@ -380,7 +180,7 @@ impl<'a> Locked<'a> {
     /// Whether nobody else charges its quotas.
     #[inline]
     pub(crate) fn is_alone(&self) -> bool {
-        self.wired.own == self.wired.links.len()
+        self.wired.is_alone()
     }
 
     /// The quotas that can hold a request.
@@ -400,13 +200,6 @@ impl<'a> Locked<'a> {
     pub(crate) fn visible_quotas(self) -> impl Iterator<Item = (u32, QuotaRef<'a>)> {
         let seen = |link: &&Link| !link.implicit || link.quota().limit_source() != LimitSource::Configured;
         self.wired.links.iter().filter(seen).map(|link| (link.index, link.quota()))
-    }
-
-    /// Passes the leases in flight to every concurrency quota.
-    fn hold_slots(self, change: impl Fn(&Quota, u64)) {
-        for (_, q) in self.quotas().filter(|(_, q)| q.dimension() == Dimension::Concurrency) {
-            change(q.quota, self.provider.in_flight.get());
-        }
     }
 
     /// Leases out that try a provider after its cooldown.
@@ -431,12 +224,19 @@ impl<'a> Locked<'a> {
         if let Some(estimator) = self.estimator(request.estimator)
             && estimator.learn(used, quantile)
         {
-            self.state.knowing.count();
+            self.state.head().knowing.count();
         }
     }
 
+    /// The lease slots, to be changed.
+    #[inline]
+    fn leases(&self) -> Leases<'a> {
+        let State { leases, memory, .. } = self.state;
+        Leases { table: leases, journal: &self.wired.journal, seed: memory.head().seed.get() }
+    }
+
     /// The oldest lease in flight.
-    fn oldest_lease(&self) -> Option<Grant> {
+    pub(crate) fn oldest_lease(&self) -> Option<Grant> {
         self.provider.leases.oldest(&self.state.leases).map(|(_, grant)| grant)
     }
 
@@ -472,13 +272,13 @@ impl<'a> Locked<'a> {
             estimator,
             usage: *usage,
         };
-        let id = p.leases.add(&self.state.leases, self.index, self.state.seed, &grant)?;
+        let id = p.leases.add(&self.leases(), self.index, self.state.memory.user(), &grant)?;
         for (_, q) in self.quotas() {
             q.reserve(self.now, grant.at, usage.of(q.dimension()));
         }
         let peak_units = usage.of(Dimension::from_record(p.peak_dimension.get()));
         p.peak.set(p.peak.get() - p.peak_per_unit.get() * peak_units as f64);
-        self.state.next_expiry.lower(grant.expires);
+        self.state.head().next_expiry.lower(grant.expires);
         p.in_flight.add(1);
         p.probes.add(u64::from(grant.probe));
         p.counters.acquires.add(1);
@@ -506,7 +306,7 @@ impl<'a> Locked<'a> {
     #[inline(always)]
     fn end(&self, id: LeaseId, then: impl FnOnce(&Grant)) -> Option<()> {
         let p = self.provider;
-        let grant = p.leases.remove(&self.state.leases, id)?;
+        let grant = p.leases.remove(&self.leases(), id)?;
         p.in_flight.sub(1);
         p.probes.sub(u64::from(grant.probe));
         for (_, q) in self.charged(grant.epoch) {
@@ -652,12 +452,27 @@ impl<'a> Locked<'a> {
     }
 
     /// Frees the slots of leases that were never settled; their usage stays counted.
-    fn expire_leases(&self) {
+    pub(crate) fn expire_leases(&self) {
         while let Some((id, grant)) = self.provider.leases.oldest(&self.state.leases) {
-            if grant.expires > self.now.mono || self.end(id, |_| ()).is_none() {
+            if grant.expires > self.now.mono || self.expire(id).is_none() {
                 return;
             }
-            self.provider.counters.expired_leases.add(1);
         }
+    }
+
+    /// The same for leases that nobody will settle, as their user is gone.
+    pub(crate) fn expire_leases_of(&self, user: u64) {
+        let leases = self.provider.leases.owners(&self.state.leases);
+        let left: Vec<_> = leases.filter(|(_, owner)| *owner == user).collect();
+        for (id, _) in left {
+            let _ = self.expire(id);
+        }
+    }
+
+    fn expire(&self, id: LeaseId) -> Option<()> {
+        self.end(id, |_| self.provider.counters.expired_leases.add(1))?;
+        // The journal has room for one lease.
+        self.wired.begin();
+        Some(())
     }
 }

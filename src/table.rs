@@ -6,14 +6,15 @@
 #![allow(unsafe_code, reason = "pointers to records, which are looked at several times in each call")]
 
 use std::ops::Deref;
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::ptr::{NonNull, null_mut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-use parking_lot::Mutex;
+use crate::memory::{ALIGN, Memory, Stored};
 
 /// An integer of a record.
 #[derive(Debug, Default)]
+#[repr(transparent)]
 pub(crate) struct Cell(AtomicU64);
 
 impl Cell {
@@ -39,6 +40,11 @@ impl Cell {
         self.set(self.get().saturating_sub(n));
     }
 
+    /// Replaces one value by another, without a lock. Whether it was that.
+    pub(crate) fn replace(&self, from: u64, to: u64) -> bool {
+        self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
     /// Lowers it to a value, without a lock.
     #[inline]
     pub(crate) fn lower(&self, value: u64) {
@@ -55,6 +61,7 @@ impl Cell {
 
 /// A small integer of a record.
 #[derive(Debug, Default)]
+#[repr(transparent)]
 pub(crate) struct SmallCell(AtomicU32);
 
 impl SmallCell {
@@ -71,6 +78,7 @@ impl SmallCell {
 
 /// A number of a record. Zero bytes are 0.0.
 #[derive(Debug, Default)]
+#[repr(transparent)]
 pub(crate) struct FloatCell(Cell);
 
 impl FloatCell {
@@ -87,8 +95,9 @@ impl FloatCell {
 
 /// A table of records that grows by chunks. Each chunk is an eighth of all before it, so that little is ever unused.
 pub(crate) struct Table<T> {
-    chunks: [OnceLock<Arc<[T]>>; CHUNKS],
-    len: Mutex<usize>,
+    memory: Arc<Memory>,
+    /// The chunks that this process has seen: another may have made more.
+    chunks: [AtomicPtr<T>; CHUNKS],
 }
 
 /// Records in the first chunks.
@@ -97,7 +106,7 @@ const FIRST_BITS: u32 = 7;
 /// Chunks of one size.
 const EQUAL: usize = 1 << EQUAL_BITS;
 const EQUAL_BITS: u32 = 3;
-const CHUNKS: usize = 21 << EQUAL_BITS;
+pub(crate) const CHUNKS: usize = 21 << EQUAL_BITS;
 
 /// The chunk of a record and its place there. Eight chunks hold 128 records each, the next eight 256, and so on.
 #[inline]
@@ -114,16 +123,28 @@ fn start(chunk: usize) -> usize {
     FIRST * EQUAL * ((1 << doublings) - 1) + nth * (FIRST << doublings)
 }
 
-/// A record by itself: as fast as a pointer, and keeps its chunk alive.
-pub(crate) struct Record<T> {
-    at: NonNull<T>,
-    _chunk: Arc<[T]>,
+/// How many records a chunk has.
+pub(crate) fn records_of(chunk: usize) -> usize {
+    FIRST << (chunk >> EQUAL_BITS)
 }
 
-/// Records that were appended together.
+/// How many chunks so many records reach into; `None` if no table has so many.
+#[cfg(unix)]
+pub(crate) fn chunks_for(len: usize) -> Option<usize> {
+    let chunks = len.checked_sub(1).map_or(0, |last| place(last).0 + 1);
+    (chunks <= CHUNKS).then_some(chunks)
+}
+
+/// A record by itself: as fast as a pointer, and keeps its memory alive.
+pub(crate) struct Record<T> {
+    at: NonNull<T>,
+    _memory: Arc<Memory>,
+}
+
+/// Records that were appended together; without memory if there are none.
 pub(crate) struct Run<T> {
     at: NonNull<[T]>,
-    _chunk: Arc<[T]>,
+    _memory: Option<Arc<Memory>>,
 }
 
 impl<T> Deref for Record<T> {
@@ -131,7 +152,7 @@ impl<T> Deref for Record<T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: it lies in the chunk, which lives as long as this, never moves, and is only ever shared.
+        // SAFETY: it lies in the memory, which lives as long as this, never moves, and is only ever shared.
         unsafe { self.at.as_ref() }
     }
 }
@@ -148,17 +169,23 @@ impl<T> Deref for Run<T> {
 
 impl<T> Clone for Record<T> {
     fn clone(&self) -> Self {
-        Self { at: self.at, _chunk: self._chunk.clone() }
+        Self { at: self.at, _memory: self._memory.clone() }
     }
 }
 
 impl<T> Clone for Run<T> {
     fn clone(&self) -> Self {
-        Self { at: self.at, _chunk: self._chunk.clone() }
+        Self { at: self.at, _memory: self._memory.clone() }
     }
 }
 
-// SAFETY: they are shared references to what their chunk holds, and may go wherever that may.
+impl<T> Default for Run<T> {
+    fn default() -> Self {
+        Self { at: NonNull::from(&[]), _memory: None }
+    }
+}
+
+// SAFETY: they are shared references to what the memory holds, and may go wherever that may.
 unsafe impl<T: Send + Sync> Send for Record<T> {}
 // SAFETY: likewise.
 unsafe impl<T: Send + Sync> Sync for Record<T> {}
@@ -167,18 +194,19 @@ unsafe impl<T: Send + Sync> Send for Run<T> {}
 // SAFETY: likewise.
 unsafe impl<T: Send + Sync> Sync for Run<T> {}
 
-impl<T: Default> Table<T> {
+impl<T: Stored> Table<T> {
     /// Most records of a table: about two thousand million.
     pub(crate) const MAX: usize = FIRST * EQUAL * ((1 << (CHUNKS >> EQUAL_BITS)) - 1);
 
-    pub(crate) fn new() -> Self {
-        Self { chunks: [const { OnceLock::new() }; CHUNKS], len: Mutex::new(0) }
+    pub(crate) fn new(memory: &Arc<Memory>) -> Self {
+        Self { memory: memory.clone(), chunks: [const { AtomicPtr::new(null_mut()) }; CHUNKS] }
     }
 
-    /// Appends `n` records that lie next to each other; the index of the first, or `None` if the table is full.
+    /// Appends `n` records that lie next to each other; the index of the first, or `None` if the table or memory is full.
     pub(crate) fn append(&self, n: usize) -> Option<usize> {
-        let mut len = self.len.lock();
-        let mut first = *len;
+        let directory = self.memory.directory::<T>();
+        let _guard = self.memory.lock(&directory.lock);
+        let mut first = self.len();
         loop {
             let (chunk, _) = place(first);
             let end = start(chunk + 1);
@@ -186,8 +214,11 @@ impl<T: Default> Table<T> {
                 return None;
             }
             if first + n <= end {
-                self.chunks.get(chunk)?.get_or_init(|| (start(chunk)..end).map(|_| T::default()).collect());
-                *len = first + n;
+                if self.chunk(chunk).is_none() {
+                    let made = self.memory.new_chunk::<T>(chunk, records_of(chunk))?;
+                    self.chunks.get(chunk)?.store(made.as_ptr(), Ordering::Release);
+                }
+                directory.len.set((first + n) as u64);
                 return Some(first);
             }
             // A run never crosses chunks: the rest of this one stays unused.
@@ -195,63 +226,101 @@ impl<T: Default> Table<T> {
         }
     }
 
+    /// Appends records until there are `n`. `None` if the table or memory is full.
+    pub(crate) fn reach(&self, n: usize) -> Option<()> {
+        while self.len() < n {
+            self.append(1)?;
+        }
+        Some(())
+    }
+
+    /// How many bytes of new chunks it takes to append runs of these lengths.
+    pub(crate) fn bytes_for(&self, runs: impl Iterator<Item = usize>) -> usize {
+        let (mut len, mut bytes, mut made) = (self.len(), 0, 0);
+        for n in runs {
+            let mut chunk = place(len).0;
+            while len + n > start(chunk + 1) && chunk < CHUNKS {
+                chunk += 1;
+                len = start(chunk);
+            }
+            len += n;
+            if chunk >= made && self.chunk(chunk).is_none() {
+                bytes += (records_of(chunk) * size_of::<T>()).next_multiple_of(ALIGN);
+                made = chunk + 1;
+            }
+        }
+        bytes
+    }
+
+    /// Where a chunk lies.
     #[inline]
-    fn chunk(&self, index: usize) -> Option<(&Arc<[T]>, usize)> {
-        let (chunk, at) = place(index);
-        Some((self.chunks.get(chunk)?.get()?, at))
+    fn chunk(&self, chunk: usize) -> Option<NonNull<T>> {
+        let known = NonNull::new(self.chunks.get(chunk)?.load(Ordering::Acquire));
+        if known.is_some() { known } else { self.find_chunk(chunk) }
+    }
+
+    #[cold]
+    fn find_chunk(&self, chunk: usize) -> Option<NonNull<T>> {
+        let found = self.memory.chunk::<T>(chunk, records_of(chunk))?;
+        self.chunks.get(chunk)?.store(found.as_ptr(), Ordering::Release);
+        Some(found)
     }
 
     /// A record that was appended.
     #[inline]
     pub(crate) fn get(&self, index: usize) -> Option<&T> {
-        let (chunk, at) = self.chunk(index)?;
-        chunk.get(at)
+        let (chunk, at) = place(index);
+        // SAFETY: `place` tells a place inside the chunk, which lives as long as the memory and so as this, and is only ever
+        // shared.
+        Some(unsafe { self.chunk(chunk)?.add(at).as_ref() })
     }
 
     /// The same, to be kept.
     pub(crate) fn record(&self, index: usize) -> Option<Record<T>> {
-        let (chunk, at) = self.chunk(index)?;
-        Some(Record { at: NonNull::from(chunk.get(at)?), _chunk: chunk.clone() })
+        Some(Record { at: NonNull::from(self.get(index)?), _memory: self.memory.clone() })
     }
 
     /// `n` records that were appended together; empty if they were not.
     pub(crate) fn run(&self, first: usize, n: usize) -> &[T] {
-        self.chunk(first).and_then(|(chunk, at)| chunk.get(at..at + n)).unwrap_or_default()
+        let (chunk, at) = place(first);
+        let inside = at.checked_add(n).is_some_and(|end| end <= records_of(chunk));
+        match self.chunk(chunk).filter(|_| inside) {
+            // SAFETY: likewise.
+            Some(records) => unsafe { NonNull::slice_from_raw_parts(records.add(at), n).as_ref() },
+            None => &[],
+        }
     }
 
     /// The same, to be kept.
     pub(crate) fn keep_run(&self, first: usize, n: usize) -> Run<T> {
-        let found = self.chunk(first).and_then(|(chunk, at)| {
-            let run = chunk.get(at..at + n)?;
-            Some(Run { at: NonNull::from(run), _chunk: chunk.clone() })
-        });
-        found.unwrap_or_else(|| {
-            let nothing: Arc<[T]> = Arc::new([]);
-            Run { at: NonNull::from(&*nothing), _chunk: nothing }
-        })
+        match self.run(first, n) {
+            [] => Run::default(),
+            run => Run { at: NonNull::from(run), _memory: Some(self.memory.clone()) },
+        }
     }
 
     /// How many records there are.
     pub(crate) fn len(&self) -> usize {
-        *self.len.lock()
+        self.memory.directory::<T>().len.get() as usize
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::Word;
 
     #[test]
     fn records_stay_where_they_are() {
-        let table = Table::<Cell>::new();
+        let table = Table::<Word>::new(&Arc::new(Memory::heap()));
         let first = table.append(1).and_then(|i| table.record(i)).unwrap();
-        first.set(7);
+        first.0.set(7);
         for n in 1..200 {
             let at = table.append(n).unwrap();
             assert_eq!(table.run(at, n).len(), n, "a run of {n} at {at}");
             assert_eq!(table.keep_run(at, n).len(), n, "a kept run of {n} at {at}");
         }
-        assert_eq!(table.get(0).unwrap().get(), 7);
+        assert_eq!(table.get(0).unwrap().0.get(), 7);
         assert!(table.get(table.len() + 100_000).is_none());
         assert!(table.keep_run(table.len() + 100_000, 3).is_empty());
     }
@@ -265,6 +334,6 @@ mod tests {
             assert_eq!(start(chunk) + at, index);
             expected = if index + 1 == start(chunk + 1) { (chunk + 1, 0) } else { (chunk, at + 1) };
         }
-        assert!(place(Table::<Cell>::MAX - 1).0 < CHUNKS);
+        assert!(place(Table::<Word>::MAX - 1).0 < CHUNKS);
     }
 }

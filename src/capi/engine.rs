@@ -1,14 +1,19 @@
 //! `grate_engine`: construction and settings.
 
+use std::ffi::{CStr, c_char};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::abi::{self, structs};
 use super::clock::grate_clock;
 use super::config::GRATE_ZERO;
-use super::error::{grate_error, grate_status, guard, guard_free};
+#[cfg(not(unix))]
+use super::error::GRATE_ERR_STATE_FILE;
+use super::error::{Failure, grate_error, grate_status, guard, guard_free};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Settings, Weights};
 use crate::engine::Engine;
+use crate::shared::StateFile;
 
 /// An engine: providers, capabilities, quotas, health and leases. Every function may be called with it on any thread at
 /// any time; only `grate_engine_free` must not run while another call does. It starts no threads, reads no environment
@@ -58,7 +63,22 @@ pub struct grate_engine_config {
     /// The longest wait that is believed when a provider tells one (Retry-After), in nanoseconds; longer ones are cut to it
     /// and counted as `capped_waits`. 0 is one day; at most 366 days.
     pub max_retry_after_ns: u64,
+    /// Path of the file in which the state lives, shared by all processes of this host that give the same path: what one
+    /// counts, all count. Made (readable by its owner only) if it is not there; what it counted before goes on, also after a
+    /// restart of the host. All processes must use the same clock. Copied. NULL: the state is this engine's own.
+    /// A file belongs to one host, and on it to one container; it must not be cut off while it is used. Unix only.
+    pub state_path: *const c_char,
+    /// Size of the file in bytes if it is made, 1 MiB to 64 GiB: about 8 KiB for a provider and 128 bytes for a lease in
+    /// flight. 0 is 16 MiB. Its space is set aside at once, and never grows.
+    pub state_size: u64,
+    /// `GRATE_STATE_` flags, or 0.
+    pub state_flags: u64,
 }
+
+/// State flag: a state file that cannot be used, as it is damaged, of another version, or no state file at all, is replaced by a
+/// new one. Without it, `grate_engine_new` fails.
+pub const GRATE_STATE_REPLACE_UNUSABLE: u64 = 1;
+
 structs! { grate_engine_config = 128, }
 
 /// Initialises the first `size` bytes of `config` (pass `sizeof *config`). Does nothing for NULL.
@@ -72,6 +92,26 @@ pub unsafe extern "C" fn grate_engine_config_init(config: *mut grate_engine_conf
 }
 
 impl grate_engine_config {
+    /// The file that it names, if any.
+    ///
+    /// # Safety
+    /// The path must be NULL or a NUL-terminated string.
+    unsafe fn state_file(&self) -> Result<Option<StateFile>, Failure> {
+        if self.state_flags & !GRATE_STATE_REPLACE_UNUSABLE != 0 {
+            return Err(Failure::invalid(format_args!("state_flags has a flag that this library does not know")));
+        }
+        if self.state_path.is_null() {
+            return Ok(None);
+        }
+        // SAFETY: the caller's promise.
+        let path = unsafe { CStr::from_ptr(self.state_path) };
+        if path.is_empty() {
+            return Err(Failure::invalid(format_args!("state_path is empty; NULL is no file")));
+        }
+        let replace_unusable = self.state_flags & GRATE_STATE_REPLACE_UNUSABLE != 0;
+        Ok(Some(StateFile { path: path_of(path)?, size: self.state_size, replace_unusable }))
+    }
+
     fn settings(&self) -> Settings {
         let default = Settings::default();
         let or = |value: f64, default: f64| if value == 0.0 { default } else { value };
@@ -111,9 +151,20 @@ impl grate_engine_config {
     }
 }
 
+#[cfg(unix)]
+fn path_of(path: &CStr) -> Result<PathBuf, Failure> {
+    Ok(std::os::unix::ffi::OsStrExt::from_bytes(path.to_bytes())).map(|path: &std::ffi::OsStr| path.into())
+}
+
+#[cfg(not(unix))]
+fn path_of(_: &CStr) -> Result<PathBuf, Failure> {
+    Err(Failure::new(GRATE_ERR_STATE_FILE, format_args!("state_path: this system has no shared state")))
+}
+
 /// Makes an engine. `config` may be NULL for all defaults. On success `*out` is an engine to free with
 /// `grate_engine_free`; otherwise it is untouched. Fails with `GRATE_ERR_NULL_POINTER`, `GRATE_ERR_STRUCT_SIZE`,
-/// `GRATE_ERR_INVALID_CONFIG`. Safe on any thread.
+/// `GRATE_ERR_INVALID_CONFIG`, `GRATE_ERR_INVALID_ARGUMENT`; with a state file also with `GRATE_ERR_STATE_FILE`, or with
+/// `GRATE_ERR_CAPACITY` if it is too small or more than 256 processes use it. Safe on any thread.
 ///
 /// # Safety
 /// `config` must be NULL or valid, its clock NULL or alive; `out` NULL or writable; `err` NULL or valid.
@@ -130,9 +181,12 @@ pub unsafe extern "C" fn grate_engine_new(
             let c = abi::read_or_default(config)?;
             let clock: Arc<dyn Clock> = match c.clock.as_ref() {
                 Some(clock) => clock.clock(),
-                None => Arc::new(SystemClock::new()),
+                None => Arc::new(SystemClock),
             };
-            let inner = Engine::new(c.settings(), clock)?;
+            let inner = match c.state_file()? {
+                Some(file) => Engine::open(c.settings(), clock, &file)?,
+                None => Engine::new(c.settings(), clock)?,
+            };
             abi::write_value(out, Box::into_raw(Box::new(grate_engine { inner })))
         })
     }

@@ -39,8 +39,10 @@ pub const GRATE_ERR_BUFFER_TOO_SMALL: i32 = 11;
 pub const GRATE_ERR_CAPACITY: i32 = 12;
 /// A bug in libgrate: a panic was caught. Please report it; the process and other engines are unharmed.
 pub const GRATE_ERR_PANIC: i32 = 13;
+/// The state file cannot be used: it is damaged, not one, of another version, or cannot be opened; the message says which.
+pub const GRATE_ERR_STATE_FILE: i32 = 14;
 
-const NAMES: [&std::ffi::CStr; 14] = [
+const NAMES: [&std::ffi::CStr; 15] = [
     c"GRATE_OK",
     c"GRATE_ERR_NULL_POINTER",
     c"GRATE_ERR_STRUCT_SIZE",
@@ -55,6 +57,7 @@ const NAMES: [&std::ffi::CStr; 14] = [
     c"GRATE_ERR_BUFFER_TOO_SMALL",
     c"GRATE_ERR_CAPACITY",
     c"GRATE_ERR_PANIC",
+    c"GRATE_ERR_STATE_FILE",
 ];
 
 /// The symbolic name of a status code, such as `"GRATE_ERR_STALE_LEASE"`; `"GRATE_ERR_UNKNOWN"` for a number
@@ -167,6 +170,7 @@ fn code(error: &Error) -> grate_status {
         Error::UnknownProvider | Error::UnregisteredProvider(_) => GRATE_ERR_UNKNOWN_PROVIDER,
         Error::StaleLease => GRATE_ERR_STALE_LEASE,
         Error::Capacity(_) => GRATE_ERR_CAPACITY,
+        Error::StateFile(_) => GRATE_ERR_STATE_FILE,
     }
 }
 

@@ -20,6 +20,13 @@ pub(super) fn configure(quota: &super::Quota, config: &QuotaConfig) {
     quota.words[PHASE].set(i128::from(config.phase_ns.unwrap_or(0)).rem_euclid(window) as u64);
 }
 
+/// Whether its words make sense.
+#[cfg(unix)]
+pub(super) fn is_sound(q: &QuotaRef<'_>) -> bool {
+    [END, CARRY_AT].into_iter().all(|word| q.quota.words[word].get() <= 2 * Now::LAST_MONO)
+        && q.quota.words[CARRY].get() <= q.quota.used.get()
+}
+
 fn end(q: &QuotaRef<'_>) -> u64 {
     q.quota.words[END].get()
 }

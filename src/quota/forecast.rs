@@ -13,10 +13,21 @@ const HORIZONS: u64 = 6;
 /// Units charged in the present slice of time and in the one before; a slice is one horizon long, and starts at a multiple
 /// of it.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(super) struct Burn {
     start: Cell,
     current: Cell,
     previous: Cell,
+}
+
+#[cfg(unix)]
+impl Burn {
+    /// Makes sense of cells that may be anything.
+    pub(super) fn put_right(&self) {
+        if self.start.get() > Now::LAST_MONO {
+            [&self.start, &self.current, &self.previous].into_iter().for_each(|cell| cell.set(0));
+        }
+    }
 }
 
 /// The burn as of a moment.

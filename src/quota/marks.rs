@@ -6,10 +6,13 @@
 //! less than a 2^33rd of the largest count. The layout follows what it is given.
 
 use super::QuotaRef;
+#[cfg(unix)]
+use crate::clock::Now;
 use crate::table::Cell;
 
 /// Units charged up to a time, and whether charges of different times share it.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(crate) struct Mark(Cell);
 
 /// What a mark says.
@@ -401,6 +404,36 @@ fn lay_out(q: &QuotaRef<'_>, i: usize, mark: Content) {
     q.quota.words[BASE].set(base);
     layout.store(q);
     note_oldest(q, 0);
+}
+
+/// Makes sense of a ring that may be anything; false if it makes none.
+#[cfg(unix)]
+pub(super) fn put_right(q: &QuotaRef<'_>) -> bool {
+    let (ring, layout) = (Ring::of(q), Layout::of(q));
+    let last = 2 * Now::LAST_MONO;
+    if ring.len == 0 {
+        // As if there had never been a mark.
+        q.quota.words.iter().for_each(|word| word.set(0));
+        q.quota.used.set(0);
+        return true;
+    }
+    let bits_are_sound = (1..BITS).contains(&layout.count_bits) && layout.tick < BITS && layout.unit < BITS;
+    let fits = ring.len <= q.marks.len() && ring.head < q.marks.len();
+    if !fits || !bits_are_sound || q.quota.words[BASE].get() > last {
+        return false;
+    }
+    let marks = Reader::new(q);
+    let in_order = || marks.iter().zip(marks.iter().skip(1)).all(|((_, a), (_, b))| a.time <= b.time);
+    if marks.iter().any(|(_, mark)| mark.time > last) || !in_order() {
+        return false;
+    }
+    let sum = marks.iter().try_fold(0u64, |sum, (_, mark)| sum.checked_add(mark.count));
+    let Some(sum) = sum else { return false };
+    q.quota.used.set(sum);
+    [AHEAD, AHEAD_END, NEXT].into_iter().for_each(|word| q.quota.words[word].set(0));
+    Ring { ahead: 0, compact: 0, ..ring }.store(q);
+    note_oldest(q, 0);
+    true
 }
 
 /// Moves the ring to a longer run of marks.

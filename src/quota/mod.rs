@@ -28,7 +28,7 @@ pub(crate) const NEVER: u64 = u64::MAX;
 /// A quota's definition and its counter. All of it changes under the owner's lock only.
 #[derive(Debug, Default)]
 // See `Provider`.
-#[repr(align(128))]
+#[repr(C, align(128))]
 pub(crate) struct Quota {
     dimension: SmallCell,
     strategy: SmallCell,
@@ -50,6 +50,9 @@ pub(crate) struct Quota {
     /// How far ahead of their charging effective times have been.
     lead: Cell,
     in_force: in_force::InForce,
+    /// The pool's name: its record's index plus 1; 0 is a provider's own quota.
+    pub(crate) pool: SmallCell,
+    unused: SmallCell,
     /// The pool's lock; the quotas of a provider are under the provider's.
     pub(crate) lock: Lock,
     /// The latest time that the pool has seen.
@@ -64,6 +67,13 @@ pub(crate) struct QuotaRef<'a> {
 }
 
 impl Quota {
+    /// Most marks of one.
+    pub(crate) const MOST_MARKS: usize = rolling::MOST_SLOTS;
+
+    pub(crate) fn is_concurrency(&self) -> bool {
+        self.strategy.get() == Strategy::Concurrency as u32
+    }
+
     /// Counts leases in flight of a provider that comes to a concurrency quota.
     pub(crate) fn take_slots(&self, leases: u64) {
         self.used.add(leases);
@@ -77,6 +87,80 @@ impl Quota {
     /// The marks that it has now; a definition may give it others.
     pub(crate) fn keep_marks(&self, marks: &Table<Mark>) -> Run<Mark> {
         marks.keep_run(self.marks_at.get() as usize, self.marks_len.get() as usize)
+    }
+
+    /// Whether it has the marks that lie there.
+    pub(crate) fn uses(&self, at: u32) -> bool {
+        self.marks_at.get() == at && self.marks_len.get() != 0
+    }
+
+    /// Whether these are the marks that it has now: it only ever gets more.
+    #[inline]
+    pub(crate) fn has(&self, marks: &Run<Mark>) -> bool {
+        self.marks_len.get() as usize == marks.len()
+    }
+
+    /// Where its marks begin, and how many there are.
+    pub(crate) fn marks_run(&self) -> (usize, usize) {
+        (self.marks_at.get() as usize, self.marks_len.get() as usize)
+    }
+
+    /// How many marks a definition needs.
+    pub(crate) fn marks_for(config: &QuotaConfig) -> usize {
+        match config.strategy() {
+            Strategy::Rolling => rolling::slots(config.limit),
+            _ => 0,
+        }
+    }
+}
+
+/// For who is alone with records that may be anything.
+#[cfg(unix)]
+impl Quota {
+    /// Whether it has the marks that a definition needs.
+    pub(crate) fn has_room_for(&self, config: &QuotaConfig) -> bool {
+        (Self::marks_for(config)..=Self::MOST_MARKS).contains(&self.marks_run().1)
+    }
+
+    /// Takes over what leases in flight have reserved, from a count.
+    pub(crate) fn reserve_anew(&self, units: u64) {
+        self.pending.set(units);
+        if self.is_concurrency() {
+            self.used.set(units);
+        }
+    }
+
+    /// Makes sense of the record, as it is defined, when leases in flight have reserved so much.
+    pub(crate) fn put_right(&self, config: &QuotaConfig, marks: &Table<Mark>, reserved: u64) {
+        let same = self.strategy.get() == config.strategy() as u32 && self.window.get() == config.window_ns;
+        let (at, len) = self.marks_run();
+        let q = QuotaRef::new(self, marks.run(at, len));
+        let now = self.latest.get().min(Now::LAST_MONO);
+        self.latest.set(now);
+        self.dimension.set(config.dimension as u32);
+        self.strategy.set(config.strategy() as u32);
+        self.window.set(config.window_ns);
+        let sound = same
+            && match config.strategy() {
+                Strategy::Rolling => marks::put_right(&q),
+                Strategy::TokenBucket => token_bucket::is_sound(&q),
+                Strategy::FixedWindow => fixed_window::is_sound(&q),
+                Strategy::Concurrency => true,
+            };
+        if !sound {
+            self.words.iter().for_each(|word| word.set(0));
+            self.used.set(0);
+        }
+        match config.strategy() {
+            Strategy::TokenBucket => token_bucket::configure(self, config),
+            Strategy::FixedWindow => fixed_window::configure(self, config),
+            Strategy::Rolling | Strategy::Concurrency => {}
+        }
+        self.reserve_anew(reserved);
+        // No request is so long on the wire.
+        self.lead.set(self.lead.get().min(crate::config::MAX_SKEW_NS));
+        self.burn.put_right();
+        in_force::put_right(self, config);
     }
 }
 
@@ -285,25 +369,25 @@ impl<'a> QuotaRef<'a> {
     }
 
     /// Gives the record its definition, new or changed. What is counted stays counted; if the strategy changes, as used
-    /// now. `marks` is where a rolling window keeps its marks: links to the ones that it had are to be renewed. `None`, with
-    /// nothing changed, if there is no room left.
-    pub(crate) fn define(quota: &'a Quota, marks: &'a Table<Mark>, config: &QuotaConfig, now: Now) -> Option<()> {
-        let slots = match config.strategy() {
-            Strategy::Rolling => rolling::slots(config.limit),
-            _ => 0,
-        };
+    /// now. `reserved` are the marks that were reserved for it: links to the ones that it had are to be renewed.
+    pub(crate) fn define(
+        quota: &'a Quota,
+        marks: &'a Table<Mark>,
+        config: &QuotaConfig,
+        reserved: Option<u32>,
+        now: Now,
+    ) {
         let old_run = marks.run(quota.marks_at.get() as usize, quota.marks_len.get() as usize);
         let old = Self::new(quota, old_run);
         let carried = (old.strategy() != config.strategy()).then(|| old.used(now));
         let mut run = old_run;
-        if slots > old_run.len() {
-            let at = marks.append(slots)?;
-            run = marks.run(at, slots);
+        if let Some(at) = reserved {
+            run = marks.run(at as usize, Quota::marks_for(config));
             if old.strategy() == Strategy::Rolling {
                 marks::copy(&old, run);
             }
-            quota.marks_at.set(u32::try_from(at).ok()?);
-            quota.marks_len.set(slots as u32);
+            quota.marks_at.set(at);
+            quota.marks_len.set(run.len() as u32);
         }
         quota.dimension.set(config.dimension as u32);
         quota.strategy.set(config.strategy() as u32);
@@ -327,7 +411,6 @@ impl<'a> QuotaRef<'a> {
                 Self::new(quota, run).record(now, now.mono.saturating_add(quota.lead.get()), used);
             }
         }
-        Some(())
     }
 
     /// What must happen before the limit changes.

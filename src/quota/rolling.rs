@@ -16,10 +16,12 @@ use crate::clock::Now;
 /// How many charges of different times the limit is cut into.
 const SHARES: u64 = 51;
 
+pub(super) const MOST_SLOTS: usize = SHARES as usize + 1;
+
 /// How many marks a limit needs: one for each of a few units, and one more. Some even for tiny limits: usage that is
 /// observed may exceed them.
 pub(super) fn slots(limit: u64) -> usize {
-    limit.saturating_add(1).clamp(16, SHARES + 1) as usize
+    limit.saturating_add(1).clamp(16, MOST_SLOTS as u64) as usize
 }
 
 #[inline]

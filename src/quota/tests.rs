@@ -1,10 +1,13 @@
 //! Each strategy alone, against a plain log of what was charged.
 
+use std::sync::Arc;
+
 use proptest::prelude::{Just, ProptestConfig, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::strategy::Strategy as Generator;
 
 use super::*;
 use crate::config::{MAX_SPAN_NS, NS_PER_SEC};
+use crate::memory::Memory;
 
 const LAST_NS: u64 = Now::LAST_MONO;
 const MS: u64 = 1_000_000;
@@ -19,13 +22,16 @@ struct Bed {
 
 impl Bed {
     fn new(config: &QuotaConfig) -> Self {
-        let bed = Self { quota: Quota::default(), marks: Table::new() };
+        let bed = Self { quota: Quota::default(), marks: Table::new(&Arc::new(Memory::heap())) };
         bed.define(config, at(0));
         bed
     }
 
     fn define(&self, config: &QuotaConfig, now: Now) {
-        assert!(QuotaRef::define(&self.quota, &self.marks, config, now).is_some());
+        let needs = Quota::marks_for(config);
+        let more = needs > self.quota.marks_run().1;
+        let reserved = more.then(|| self.marks.append(needs).unwrap() as u32);
+        QuotaRef::define(&self.quota, &self.marks, config, reserved, now);
     }
 
     fn q(&self) -> QuotaRef<'_> {

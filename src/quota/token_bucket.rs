@@ -23,6 +23,13 @@ pub(super) fn configure(quota: &super::Quota, config: &QuotaConfig) {
     quota.words[BURST].set(config.burst.unwrap_or(0));
 }
 
+/// Whether its words make sense.
+#[cfg(unix)]
+pub(super) fn is_sound(q: &QuotaRef<'_>) -> bool {
+    let debt = u128::from(q.quota.words[DEBT_HIGH].get()) << 64 | u128::from(q.quota.words[DEBT_LOW].get());
+    debt <= scaled(q, u64::MAX) && q.quota.words[SINCE].get() <= 2 * Now::LAST_MONO
+}
+
 /// The size of the bucket.
 pub(super) fn capacity(q: &QuotaRef<'_>) -> u64 {
     match q.quota.words[BURST].get() {

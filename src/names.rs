@@ -1,0 +1,66 @@
+//! Names that are handed out as pointers: they lie among the records, and stay as long as the engine.
+#![allow(unsafe_code, reason = "shows words as text")]
+
+use std::ffi::CStr;
+
+use crate::config::MAX_NAME_LEN;
+use crate::table::Cell;
+
+/// A name, NUL-terminated. Set once, before anyone hears of it.
+#[derive(Debug, Default)]
+#[repr(C)]
+struct Name([Cell; WORDS]);
+
+const WORDS: usize = MAX_NAME_LEN / size_of::<u64>() + 1;
+
+/// The name of a provider, by the index of its record.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub(crate) struct ProviderName(Name);
+
+/// The name of a pool; its quotas tell which.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub(crate) struct PoolName(Name);
+
+impl Name {
+    fn set(&self, name: &str) {
+        let mut bytes = [0; WORDS * size_of::<u64>()];
+        let len = name.len().min(MAX_NAME_LEN);
+        bytes[..len].copy_from_slice(&name.as_bytes()[..len]);
+        for (word, bytes) in self.0.iter().zip(bytes.chunks_exact(size_of::<u64>())) {
+            let mut word_bytes = [0; size_of::<u64>()];
+            word_bytes.copy_from_slice(bytes);
+            let new = u64::from_ne_bytes(word_bytes);
+            if word.get() != new {
+                word.set(new);
+            }
+        }
+    }
+
+    fn get(&self) -> &CStr {
+        // SAFETY: initialised bytes, which nobody changes after they were set.
+        let bytes = unsafe { std::slice::from_raw_parts(std::ptr::from_ref(self).cast(), size_of::<Self>()) };
+        CStr::from_bytes_until_nul(bytes).unwrap_or_default()
+    }
+}
+
+impl ProviderName {
+    pub(crate) fn set(&self, name: &str) {
+        self.0.set(name);
+    }
+
+    pub(crate) fn get(&self) -> &CStr {
+        self.0.get()
+    }
+}
+
+impl PoolName {
+    pub(crate) fn set(&self, name: &str) {
+        self.0.set(name);
+    }
+
+    pub(crate) fn get(&self) -> &CStr {
+        self.0.get()
+    }
+}

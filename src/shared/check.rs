@@ -1,0 +1,75 @@
+//! Putting a file right that was not left in order: its processes died, the host did, or a few bytes are wrong.
+//!
+//! What a dead process was about to do is undone. Then everything that follows from something else is computed anew, and
+//! what makes no sense is forgotten, so that no content of a file can do harm: leases from their slots, slots in use from
+//! leases, sums from marks.
+
+use std::sync::Arc;
+
+use crate::memory::Memory;
+use crate::quota::Quota;
+use crate::state::State;
+
+/// Puts all records right. Nobody else uses them. What is wrong beyond that.
+pub(super) fn put_right(memory: &Arc<Memory>) -> Result<(), &'static str> {
+    let damaged = "is damaged: its records contradict its configuration";
+    let sharing = memory.sharing().ok_or(damaged)?;
+    let book = sharing.book(memory).ok_or("is damaged: its configuration cannot be read")?;
+    let state = State::new(memory.clone());
+    state.is_as_large_as(&book).ok_or(damaged)?;
+    undo_all(&state);
+    // What was undone may have been anything.
+    sharing.is_sound(memory)?;
+    free_locks(&state);
+    state.name(&book);
+    for (quota, index) in book.quotas.iter().zip(0..) {
+        let record = state.quotas.get(index).ok_or(damaged)?;
+        if !record.has_room_for(&quota.config) {
+            return Err(damaged);
+        }
+    }
+    no_run_overlaps(&state).ok_or(damaged)?;
+    state.put_leases_right(book.providers.len());
+    for (entry, index) in book.providers.iter().zip(0..) {
+        let provider = state.providers.get(index).ok_or(damaged)?;
+        provider.put_right(entry, &state.leases);
+    }
+    (0..state.estimators.len()).filter_map(|i| state.estimators.get(i)).for_each(|estimator| estimator.put_right());
+    for (index, quota) in (0..).zip(&book.quotas) {
+        if let Some(record) = state.quotas.get(index as usize) {
+            record.put_right(&quota.config, &state.marks, state.reserved(&book, index));
+            record.pool.set(quota.pool_name.map_or(0, |name| name + 1));
+        }
+    }
+    let head = state.head();
+    head.next_expiry.set(0);
+    head.next_tick.set(0);
+    head.knowing
+        .set((0..state.estimators.len()).filter_map(|i| state.estimators.get(i)).filter(|e| e.knows()).count() as u64);
+    sharing.publish();
+    Ok(())
+}
+
+/// Undoes what was begun, from the beginning: a provider of which nothing is known is not named by the book yet.
+fn undo_all(state: &State) {
+    (0..state.providers.len()).for_each(|index| state.undo(index as u32));
+}
+
+fn free_locks(state: &State) {
+    let free = |lock: &crate::lock::Lock| drop(lock.seize(lock.holder(), 1));
+    (0..state.providers.len()).filter_map(|i| state.providers.get(i)).for_each(|provider| free(&provider.lock));
+    (0..state.quotas.len()).filter_map(|i| state.quotas.get(i)).for_each(|quota| free(&quota.lock));
+    state.head().tables.iter().for_each(|table| free(&table.lock));
+    free(&state.head().changing);
+}
+
+/// Marks and journals of different owners lie apart.
+fn no_run_overlaps(state: &State) -> Option<()> {
+    let apart = |mut runs: Vec<(usize, usize)>| {
+        runs.sort_unstable();
+        runs.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0)
+    };
+    let quotas = (0..state.quotas.len()).filter_map(|i| state.quotas.get(i));
+    let marks = quotas.map(Quota::marks_run).filter(|run| run.1 > 0).collect();
+    (apart(marks) && apart(state.journal_runs()?)).then_some(())
+}

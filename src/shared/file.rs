@@ -1,0 +1,525 @@
+//! The state file: making, opening and leaving it.
+//!
+//! It begins with a head of its own, then comes the engine's, and then chunks of records and documents, one after the other.
+//! Who makes it does so under another name, so that it is there as a whole or not at all. Who opens or leaves it holds the
+//! file's lock meanwhile, and so can tell whether anybody else uses it. If nobody does and the last one left it in order, a
+//! checksum says so.
+#![allow(unsafe_code, reason = "shows mapped bytes as records")]
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use super::StateFile;
+use super::check::put_right;
+use super::mapping::{Locked, Mapping, allocate};
+use super::process::{self, User};
+use crate::book::Book;
+use crate::error::Error;
+use crate::lock::Lock;
+use crate::memory::{ALIGN, Head, Memory};
+use crate::table::Cell;
+
+/// What stands at the beginning.
+#[repr(C, align(128))]
+struct FileHead {
+    magic: Cell,
+    /// See [`LAYOUT`].
+    layout: Cell,
+    size: Cell,
+    /// The checksum of a file that its last user left in order; 0 while it is used.
+    left: Cell,
+    boot: Cell,
+    /// The space of the process ids of `users`.
+    space: Cell,
+    /// Guards `allocated`.
+    lock: Lock,
+    /// How far chunks and documents reach.
+    allocated: Cell,
+    /// The engine's time and the wall clock, as they were lately.
+    seen_mono: Cell,
+    seen_unix: Cell,
+    /// The configuration: two places, of which the generation tells which one is in force.
+    documents: [Document; 2],
+    /// Those that use the file.
+    users: [Cell; USERS],
+}
+
+#[repr(C)]
+struct Document {
+    at: Cell,
+    room: Cell,
+    len: Cell,
+    sum: Cell,
+}
+
+/// Most users of one file.
+const USERS: usize = 256;
+/// "libgrate", as bytes in the order of this machine.
+const MAGIC: u64 = u64::from_ne_bytes(*b"libgrate");
+/// Counts changes of what records mean.
+const FORMAT: u64 = 1;
+/// What must agree for two builds to use one file: the format, and the sizes of all records.
+const LAYOUT: u64 = FORMAT << 32 | crate::memory::SIZES as u64;
+const HEAD_AT: usize = size_of::<FileHead>();
+const CHUNKS_AT: usize = HEAD_AT + size_of::<Head>();
+
+/// A state file that this process uses.
+pub(crate) struct Sharing {
+    mapping: Mapping,
+    /// Where it is, to be locked; a copy is nowhere.
+    path: Option<PathBuf>,
+    /// Which of the users is to be looked at next.
+    next: AtomicU64,
+}
+
+/// In what condition a file was opened.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Condition {
+    /// It is new.
+    New,
+    /// Others use it.
+    Used,
+    /// The last one left it in order.
+    Left,
+    /// The last ones died.
+    Abandoned,
+}
+
+fn failed(what: &str, path: &Path, why: impl std::fmt::Display) -> Error {
+    Error::StateFile(format!("cannot {what} '{}': {why}", path.display()))
+}
+
+fn unusable(path: &Path, why: &str) -> Error {
+    Error::StateFile(format!("'{}' {why}", path.display()))
+}
+
+impl Sharing {
+    /// Opens a file, or makes it with a book in force. Whoever gets the lock decides what must be done first, and then drops
+    /// it.
+    pub(crate) fn open(file: &StateFile, book: &Book) -> Result<(Arc<Memory>, Condition, Locked), Error> {
+        let size = if file.size == 0 { StateFile::DEFAULT_SIZE } else { file.size };
+        if !(StateFile::MIN_SIZE..=StateFile::MAX_SIZE).contains(&size) {
+            return Err(Error::InvalidConfig(format!("a state file of {size} bytes is not between 1 MiB and 64 GiB")));
+        }
+        // Absolute, as a process may change its directory.
+        let path = std::path::absolute(&file.path).map_err(|why| failed("find", &file.path, why))?;
+        process::count_forks();
+        loop {
+            let options = || {
+                let mut options = OpenOptions::new();
+                options.read(true).write(true).custom_flags(libc::O_CLOEXEC | libc::O_NONBLOCK);
+                options
+            };
+            match options().open(&path) {
+                Ok(known) => {
+                    let known = Locked::new(known).map_err(|why| failed("lock", &path, why))?;
+                    if !is_at(known.file(), &path) {
+                        // Replaced before it was locked.
+                        continue;
+                    }
+                    match Self::attach(known.file(), &path) {
+                        Ok((memory, condition)) => return Ok((memory, condition, known)),
+                        Err(Refused::InUse(why)) => return Err(why),
+                        Err(Refused::Unusable(why)) if !file.replace_unusable => return Err(why),
+                        Err(Refused::Unusable(_)) => {
+                            let (memory, new, name) = Self::make(&path, size, book)?;
+                            fs::rename(&name, &path).map_err(|why| failed("replace", &path, why))?;
+                            return Ok((memory, Condition::New, new));
+                        }
+                    }
+                }
+                Err(why) if why.kind() == io::ErrorKind::NotFound => {
+                    let (memory, new, name) = Self::make(&path, size, book)?;
+                    let linked = fs::hard_link(&name, &path);
+                    let _ = fs::remove_file(&name);
+                    match linked {
+                        Ok(()) => return Ok((memory, Condition::New, new)),
+                        // Another was faster.
+                        Err(why) if why.kind() == io::ErrorKind::AlreadyExists => continue,
+                        Err(why) => return Err(failed("make", &path, why)),
+                    }
+                }
+                Err(why) => return Err(failed("open", &path, why)),
+            }
+        }
+    }
+
+    /// A new file, locked, under a name of its own.
+    fn make(path: &Path, size: u64, book: &Book) -> Result<(Arc<Memory>, Locked, PathBuf), Error> {
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{}.{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed)));
+        let name = PathBuf::from(name);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true).mode(0o600);
+        let file = match options.open(&name) {
+            Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {
+                // Of a process with our id that died while it made it.
+                let _ = fs::remove_file(&name);
+                options.open(&name)
+            }
+            made => made,
+        };
+        let file = file.map_err(|why| failed("make", &name, why))?;
+        let made = (|| {
+            let file = Locked::new(file)?;
+            allocate(file.file(), size)?;
+            let len = usize::try_from(size).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+            Ok((Mapping::shared(file.file(), len)?, file))
+        })();
+        let made = made.map_err(|why: io::Error| failed("make", &name, why)).and_then(|(mapping, file)| {
+            let sharing = Self { mapping, path: Some(path.to_owned()), next: AtomicU64::new(0) };
+            let head = sharing.file_head();
+            head.size.set(size);
+            head.layout.set(LAYOUT);
+            head.boot.set(process::boot());
+            head.space.set(process::space());
+            head.allocated.set(CHUNKS_AT as u64);
+            let me = process::new_user();
+            let memory = Arc::new(Memory::shared(sharing, me));
+            let sharing = memory.sharing().ok_or(TOO_SMALL)?;
+            sharing.enlist(me)?;
+            sharing.announce(&memory, book)?;
+            sharing.publish();
+            // What lacks the last word was never finished.
+            sharing.file_head().magic.set(MAGIC);
+            Ok((memory, file))
+        });
+        match made {
+            Ok((memory, file)) => Ok((memory, file, name)),
+            Err(why) => {
+                let _ = fs::remove_file(&name);
+                Err(why)
+            }
+        }
+    }
+
+    /// Uses a file that is there, and locked.
+    fn attach(file: &File, path: &Path) -> Result<(Arc<Memory>, Condition), Refused> {
+        let refuse = |why: &str| Refused::Unusable(unusable(path, why));
+        let system = |why: io::Error| Refused::InUse(failed("open", path, why));
+        let found = file.metadata().map_err(system)?;
+        if !found.is_file() || found.len() < CHUNKS_AT as u64 {
+            return Err(refuse("is not a state file of libgrate, or was cut off"));
+        }
+        // Not more than is there: a fault in mapped memory would end the process.
+        let len = usize::try_from(found.len()).map_err(|_| refuse("is too large"))?;
+        let mapping = Mapping::shared(file, len).map_err(system)?;
+        let sharing = Self { mapping, path: Some(path.to_owned()), next: AtomicU64::new(0) };
+        let head = sharing.file_head();
+        sharing.is_ours().map_err(refuse)?;
+        // A copy may have holes, for which the disk may have no room later.
+        allocate(file, found.len()).map_err(system)?;
+        let me = process::new_user();
+        let users = || head.users.iter().map(Cell::get).filter(|user| *user != 0);
+        if users().next().is_some() && head.boot.get() == process::boot() && head.space.get() != process::space() {
+            let why = "was made in another container: its processes cannot be told apart from here";
+            return Err(refuse(why));
+        }
+        let rebooted = head.boot.get() != process::boot();
+        let used = !rebooted && users().any(|user| !process::is_dead(process::of(user)));
+        let condition = match head.left.get() {
+            _ if used => Condition::Used,
+            0 => Condition::Abandoned,
+            sum if sum == sharing.sum() => Condition::Left,
+            _ => return Err(refuse("is damaged: its checksum is wrong")),
+        };
+        let memory = Arc::new(Memory::shared(sharing, me));
+        if let Some(sharing) = memory.sharing() {
+            if condition != Condition::Used {
+                sharing.is_sound(&memory).map_err(refuse)?;
+                let head = sharing.file_head();
+                drop(head.lock.seize(head.lock.holder(), memory.process()));
+                // In use from here on.
+                head.left.set(0);
+                head.space.set(process::space());
+                head.users.iter().for_each(|user| user.set(0));
+            }
+            if condition == Condition::Abandoned {
+                put_right(&memory).map_err(refuse)?;
+            }
+            sharing.book(&memory).ok_or_else(|| refuse("is damaged: its configuration cannot be read"))?;
+            sharing.enlist(me).map_err(Refused::InUse)?;
+        }
+        Ok((memory, condition))
+    }
+
+    /// A copy of a file as it is now, without disturbing those who use it. What it tells is what some of them were about to
+    /// write, so that it must be put right.
+    pub(crate) fn copy(path: &Path) -> Result<Arc<Memory>, Error> {
+        let read = || {
+            let mut file = OpenOptions::new().read(true).custom_flags(libc::O_CLOEXEC | libc::O_NONBLOCK).open(path)?;
+            let found = file.metadata()?;
+            let len = if found.is_file() { found.len() } else { 0 };
+            let mut mapping = Mapping::private(usize::try_from(len.max(CHUNKS_AT as u64)).unwrap_or(usize::MAX))?;
+            let bytes = mapping.bytes_mut();
+            // Chunks and documents end where they end: most of the file is empty.
+            file.read_exact(bytes.get_mut(..(len as usize).min(CHUNKS_AT)).unwrap_or_default())?;
+            Ok((file, mapping))
+        };
+        let (mut file, mut mapping) = read().map_err(|why: io::Error| failed("read", path, why))?;
+        let used = NonNull::from(mapping.bytes_mut()).cast::<FileHead>();
+        // SAFETY: the mapping is at least as long, and begins at a page.
+        let used = unsafe { used.as_ref() }.allocated.get();
+        if let Some(rest) = mapping.bytes_mut().get_mut(CHUNKS_AT..usize::try_from(used).unwrap_or(0)) {
+            file.read_exact(rest).map_err(|why| failed("read", path, why))?;
+        }
+        let sharing = Self { mapping, path: None, next: AtomicU64::new(0) };
+        sharing.is_ours().map_err(|why| unusable(path, why))?;
+        let memory = Arc::new(Memory::shared(sharing, process::new_user()));
+        if let Some(sharing) = memory.sharing() {
+            sharing.is_sound(&memory).and_then(|()| put_right(&memory)).map_err(|why| unusable(path, why))?;
+        }
+        Ok(memory)
+    }
+
+    /// Leaves the file; the last one says that it is in order.
+    pub(crate) fn leave(&self, memory: &Memory) {
+        let Some(path) = &self.path else { return };
+        let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_CLOEXEC).open(path);
+        // Without a lock, another that opens it finds the processes, and this one gone.
+        let Ok(file) = file.and_then(Locked::new) else { return self.strike_out(memory.user()) };
+        let locked = is_at(file.file(), path) && self.is_mapped_from(file.file());
+        self.strike_out(memory.user());
+        let head = self.file_head();
+        if locked && head.users.iter().all(|user| user.get() == 0 || process::is_dead(process::of(user.get()))) {
+            // Those who died may have left locks behind: only a check can tell.
+            let in_order = head.users.iter().all(|user| user.get() == 0);
+            head.left.set(if in_order { self.sum() } else { 0 });
+        }
+    }
+
+    /// Whether a file is the one that was mapped: both show the same word that no other has.
+    fn is_mapped_from(&self, file: &File) -> bool {
+        let mut word = [0; size_of::<u64>()];
+        let at = (HEAD_AT + std::mem::offset_of!(Head, seed)) as u64;
+        std::os::unix::fs::FileExt::read_exact_at(file, &mut word, at).is_ok()
+            && self.mapping.at(at, word.len()).is_some()
+            && u64::from_ne_bytes(word) == self.head_ref().seed.get()
+    }
+
+    fn file_head(&self) -> &FileHead {
+        let head = self.mapping.at(0, HEAD_AT).map_or(NonNull::dangling(), NonNull::cast::<FileHead>);
+        // SAFETY: every mapping is at least as long, and begins at a page; all of it is atomics.
+        unsafe { head.as_ref() }
+    }
+
+    fn head_ref(&self) -> &Head {
+        // SAFETY: inside the mapping, which is at least as long; all of it is atomics.
+        unsafe { self.head().as_ref() }
+    }
+
+    /// The head of the engine, which lives as long as this.
+    pub(crate) fn head(&self) -> NonNull<Head> {
+        // Every mapping is long enough.
+        self.mapping.at(HEAD_AT as u64, size_of::<Head>()).map_or(NonNull::dangling(), NonNull::cast)
+    }
+
+    /// What is wrong with the head, if anything.
+    fn is_ours(&self) -> Result<(), &'static str> {
+        let head = self.file_head();
+        if head.magic.get() != MAGIC {
+            return Err("is not a state file of libgrate");
+        }
+        if head.layout.get() != LAYOUT {
+            return Err("was made by another version of libgrate: remove it when no process uses it any more");
+        }
+        if head.size.get() != self.mapping.len() as u64 {
+            return Err("was cut off or extended");
+        }
+        Ok(())
+    }
+
+    /// What is wrong with where things lie, if anything.
+    pub(super) fn is_sound(&self, memory: &Memory) -> Result<(), &'static str> {
+        self.is_ours()?;
+        let damaged = "is damaged: its tables contradict each other";
+        let allocated = self.file_head().allocated.get();
+        let documents = self.file_head().documents.iter().map(|d| (d.at.get(), d.room.get()));
+        let mut parts: Vec<_> =
+            memory.chunks().ok_or(damaged)?.into_iter().chain(documents.filter(|d| d.0 != 0)).collect();
+        parts.sort_unstable();
+        let mut end = CHUNKS_AT as u64;
+        for (at, len) in parts {
+            if at < end || !at.is_multiple_of(ALIGN as u64) {
+                return Err(damaged);
+            }
+            end = at.checked_add(len).ok_or(damaged)?;
+        }
+        if end > allocated || allocated > self.mapping.len() as u64 { Err(damaged) } else { Ok(()) }
+    }
+
+    /// New zeroed bytes, by their offset, aligned to [`ALIGN`]; `None` if there is no room.
+    pub(crate) fn allocate(&self, memory: &Memory, bytes: usize) -> Option<u64> {
+        let head = self.file_head();
+        let _guard = memory.lock(&head.lock);
+        let at = head.allocated.get();
+        let end = at.checked_add(bytes as u64)?.checked_next_multiple_of(ALIGN as u64)?;
+        self.at(at, (end - at) as usize)?;
+        head.allocated.set(end);
+        Some(at)
+    }
+
+    /// How many bytes are not yet used.
+    pub(crate) fn free(&self) -> usize {
+        self.mapping.len().saturating_sub(self.file_head().allocated.get() as usize)
+    }
+
+    /// The bytes at an offset; `None` if they are not all inside.
+    #[inline]
+    pub(crate) fn at(&self, offset: u64, bytes: usize) -> Option<NonNull<u8>> {
+        self.mapping.at(offset, bytes)
+    }
+
+    /// Puts a user on the list.
+    pub(crate) fn enlist(&self, me: User) -> Result<(), Error> {
+        let listed = self.file_head().users.iter().find(|user| user.replace(0, me));
+        listed.map(drop).ok_or(Error::Capacity("engines on one state file"))
+    }
+
+    /// Takes a user off the list.
+    pub(crate) fn strike_out(&self, user: User) {
+        for listed in &self.file_head().users {
+            listed.replace(user, 0);
+        }
+    }
+
+    /// The next user on the list, if it is gone.
+    pub(crate) fn next_if_gone(&self) -> Option<User> {
+        let listed = &self.file_head().users;
+        for _ in 0..USERS {
+            let next = self.next.fetch_add(1, Ordering::Relaxed) as usize % USERS;
+            let user = listed[next].get();
+            if user != 0 {
+                return Some(user).filter(|user| process::is_dead(process::of(*user)));
+            }
+        }
+        None
+    }
+
+    /// The ids of the processes that use the file.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        let users = self.file_head().users.iter().map(|user| process::of(user.get()));
+        let mut pids: Vec<_> = users.filter(|user| !process::is_dead(*user)).map(process::pid).collect();
+        pids.sort_unstable();
+        pids.dedup();
+        pids
+    }
+
+    /// Notes the time, for after a start of the host.
+    pub(crate) fn note_time(&self, mono: u64, unix_ns: u64) {
+        self.file_head().seen_mono.set(mono);
+        self.file_head().seen_unix.set(unix_ns);
+    }
+
+    /// If the clock does not go on from where it was, as the host was started since: the engine's time now.
+    pub(crate) fn time_goes_on(&self, clock_ns: u64, unix_ns: u64) -> Option<u64> {
+        let (file, head) = (self.file_head(), self.head_ref());
+        let seen = file.seen_mono.get();
+        let same_start = file.boot.get() == process::boot();
+        file.boot.set(process::boot());
+        let goes_on = clock_ns.checked_sub(head.start.get()).map(|ns| ns.saturating_add(head.first.get()));
+        if same_start && goes_on.is_some_and(|now| now >= seen) {
+            return None;
+        }
+        Some(seen.saturating_add(unix_ns.saturating_sub(file.seen_unix.get())))
+    }
+
+    /// Writes down the book that comes into force next, and says so.
+    pub(crate) fn announce(&self, memory: &Memory, book: &Book) -> Result<(), Error> {
+        let text = serde_json::to_vec(book).map_err(|why| Error::StateFile(format!("cannot write the book: {why}")))?;
+        let generation = self.head_ref().generation.get();
+        let document = &self.file_head().documents[place(generation + 1)];
+        if document.room.get() < text.len() as u64 {
+            // So that a book that grows does not take a new place each time.
+            let room = text.len().next_power_of_two().max(4096);
+            let at = self.allocate(memory, room).ok_or(TOO_SMALL)?;
+            document.room.set(0);
+            document.at.set(at);
+            document.room.set(room as u64);
+        }
+        let words = text.len().div_ceil(size_of::<u64>());
+        let to = memory.words(document.at.get() as usize, words).ok_or(TOO_SMALL)?;
+        for (word, bytes) in to.iter().zip(text.chunks(size_of::<u64>())) {
+            let mut padded = [0; size_of::<u64>()];
+            padded[..bytes.len()].copy_from_slice(bytes);
+            word.set(u64::from_ne_bytes(padded));
+        }
+        document.len.set(text.len() as u64);
+        document.sum.set(sum(to));
+        self.head_ref().generation.set(generation | 1);
+        Ok(())
+    }
+
+    /// What was announced, if anything, is in force. The new generation.
+    pub(crate) fn publish(&self) -> u64 {
+        let generation = self.head_ref().generation.get().next_multiple_of(2);
+        fence(Ordering::Release);
+        self.head_ref().generation.set(generation);
+        generation
+    }
+
+    /// The book that is in force, or coming into force if a change was broken off.
+    pub(crate) fn book(&self, memory: &Memory) -> Option<Book> {
+        let generation = self.head_ref().generation.get();
+        fence(Ordering::Acquire);
+        let document = &self.file_head().documents[place(generation)];
+        let len = usize::try_from(document.len.get()).ok()?;
+        let words = memory.words(document.at.get() as usize, len.checked_next_multiple_of(8)? / size_of::<u64>())?;
+        if sum(words) != document.sum.get() {
+            return None;
+        }
+        let text: Vec<u8> = words.iter().flat_map(|word| word.get().to_ne_bytes()).take(len).collect();
+        serde_json::from_slice(&text).ok().filter(Book::is_sound)
+    }
+
+    /// The checksum of all that is used, but for the checksum itself.
+    fn sum(&self) -> u64 {
+        let head = self.file_head();
+        let left = head.left.get();
+        head.left.set(0);
+        let used = (head.allocated.get() as usize).min(self.mapping.len()) / size_of::<u64>();
+        let words = self.mapping.at(0, used * size_of::<u64>()).map(|at| {
+            // SAFETY: inside the mapping; all of it is atomics.
+            unsafe { NonNull::slice_from_raw_parts(at.cast::<Cell>(), used).as_ref() }
+        });
+        let sum = sum(words.unwrap_or_default());
+        head.left.set(left);
+        sum
+    }
+}
+
+/// Why a file is not used.
+enum Refused {
+    /// It is of no use to anybody.
+    Unusable(Error),
+    /// It may be of use to others.
+    InUse(Error),
+}
+
+const TOO_SMALL: Error =
+    Error::Capacity("providers, quotas or leases for the state file: make it with a larger state_size");
+
+/// Where the book of a generation is: of an odd one, the book that is coming into force.
+fn place(generation: u64) -> usize {
+    (generation.div_ceil(2) % 2) as usize
+}
+
+/// A checksum, never 0: each word changes it in a way that no other can undo.
+fn sum(words: &[Cell]) -> u64 {
+    let sum = words
+        .iter()
+        .fold(words.len() as u64, |sum, word| (sum.rotate_left(5) ^ word.get()).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    sum.max(1)
+}
+
+/// Whether an open file is what a path leads to.
+fn is_at(file: &File, path: &Path) -> bool {
+    let id = |found: io::Result<fs::Metadata>| found.ok().map(|found| (found.dev(), found.ino()));
+    id(file.metadata()).is_some_and(|this| Some(this) == id(fs::metadata(path)))
+}

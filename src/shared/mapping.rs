@@ -1,0 +1,111 @@
+//! A file, or a copy of one, as memory.
+#![allow(unsafe_code, reason = "system calls")]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::ptr::{NonNull, null_mut};
+
+/// Bytes that begin at a page, and stay where they are until this is dropped.
+pub(super) struct Mapping {
+    base: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: it only says where the bytes are.
+unsafe impl Send for Mapping {}
+// SAFETY: likewise.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// The first `len` bytes of a file, which has so many; changes go to the file, and to all who map it.
+    pub(super) fn shared(file: &File, len: usize) -> io::Result<Self> {
+        Self::new(len, libc::MAP_SHARED, file.as_raw_fd())
+    }
+
+    /// Zeroed bytes that are nobody else's.
+    pub(super) fn private(len: usize) -> io::Result<Self> {
+        Self::new(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)
+    }
+
+    fn new(len: usize, flags: libc::c_int, file: libc::c_int) -> io::Result<Self> {
+        // SAFETY: a new mapping at an address of the system's choice.
+        let base = unsafe { libc::mmap(null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, flags, file, 0) };
+        match NonNull::new(base.cast()) {
+            Some(base) if base.as_ptr() != libc::MAP_FAILED.cast() => Ok(Self { base, len }),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// The bytes at an offset; `None` if they are not all inside.
+    #[inline]
+    pub(super) fn at(&self, offset: u64, bytes: usize) -> Option<NonNull<u8>> {
+        let offset = usize::try_from(offset).ok()?;
+        let inside = offset.checked_add(bytes).is_some_and(|end| end <= self.len);
+        // SAFETY: inside.
+        inside.then(|| unsafe { self.base.add(offset) })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// All of it, for who is still alone with it.
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: nobody else has it, as it is borrowed for good; all bytes are valid.
+        unsafe { NonNull::slice_from_raw_parts(self.base, self.len).as_mut() }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: mapped so, and nothing refers to it any more.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
+    }
+}
+
+/// Has a file's space set aside, so that writing to it cannot fail later: a fault in mapped memory ends the process.
+pub(super) fn allocate(file: &File, len: u64) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        let len = libc::off_t::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+        // SAFETY: an open file.
+        match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, len) } {
+            0 => Ok(()),
+            error => Err(io::Error::from_raw_os_error(error)),
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    file.set_len(len)
+}
+
+/// The lock of a file, until it is dropped.
+pub(crate) struct Locked(File);
+
+impl Locked {
+    /// Waits until nobody else holds it.
+    pub(super) fn new(file: File) -> io::Result<Self> {
+        loop {
+            // SAFETY: an open file.
+            if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) } == 0 {
+                return Ok(Self(file));
+            }
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.0
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // To close it is not enough: a mapping keeps the open file, and that its lock.
+        // SAFETY: an open file.
+        unsafe { libc::flock(self.0.as_raw_fd(), libc::LOCK_UN) };
+    }
+}

@@ -1,0 +1,39 @@
+//! State that the worker processes of one host share: a file, mapped by all of them.
+//!
+//! * `file`: making, opening and leaving the file, and what stands at its beginning.
+//! * `mapping`: the file as memory.
+//! * `check`: putting a file right that nobody left in order.
+//! * `process`: who is who, and who is still there.
+
+#[cfg(unix)]
+mod check;
+#[cfg(unix)]
+mod file;
+#[cfg(unix)]
+mod mapping;
+pub(crate) mod process;
+
+#[cfg(unix)]
+pub(crate) use file::{Condition, Sharing};
+
+use std::path::PathBuf;
+
+/// The file in which an engine's state lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateFile {
+    /// Where it is. Made if it is not there.
+    pub path: PathBuf,
+    /// Its size in bytes if it is made; 0 is [`StateFile::DEFAULT_SIZE`].
+    pub size: u64,
+    /// Whether a file that cannot be used is replaced by a new one.
+    pub replace_unusable: bool,
+}
+
+impl StateFile {
+    /// Enough for a thousand providers with three quotas each.
+    pub const DEFAULT_SIZE: u64 = 16 << 20;
+    /// The smallest size.
+    pub const MIN_SIZE: u64 = 1 << 20;
+    /// The largest size.
+    pub const MAX_SIZE: u64 = 1 << 36;
+}

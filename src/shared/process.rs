@@ -1,0 +1,158 @@
+//! Processes: who this one is, and whether another is still there.
+
+use std::fs;
+use std::sync::Once;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A process as one number below 2^43: its id, and when it started, so that a later one with the same id is another. 0 is none.
+pub(crate) type Process = u64;
+
+const PID_BITS: u32 = 22;
+const STARTED_MASK: u64 = (1 << (PROCESS_BITS - PID_BITS)) - 1;
+
+/// What the system says of a process.
+struct Seen {
+    /// Ticks since the host started, as far as they are kept; 0 is unknown.
+    started: u64,
+    /// It has ended, and its parent has not yet asked how.
+    ended: bool,
+}
+
+/// This process.
+fn this() -> Process {
+    let pid = std::process::id();
+    encode(pid, look(pid).map_or(0, |seen| seen.started))
+}
+
+/// A user of shared state: an engine of a process. A process may have several.
+pub(crate) type User = u64;
+
+const PROCESS_BITS: u32 = 43;
+
+/// One more user in this process.
+pub(crate) fn new_user() -> User {
+    static USERS: AtomicU64 = AtomicU64::new(0);
+    this() | USERS.fetch_add(1, Ordering::Relaxed) << PROCESS_BITS
+}
+
+/// The process of a user, or of the holder of a lock.
+pub(crate) fn of(user: User) -> Process {
+    user & ((1 << PROCESS_BITS) - 1)
+}
+
+/// The id of a process, as the system has it.
+pub(crate) fn pid(process: Process) -> u32 {
+    (process & ((1 << PID_BITS) - 1)) as u32
+}
+
+fn encode(pid: u32, started: u64) -> Process {
+    u64::from(pid) | started << PID_BITS
+}
+
+/// Whether a process is gone.
+pub(crate) fn is_dead(process: Process) -> bool {
+    let pid = pid(process);
+    if pid == 0 || !exists(pid) {
+        return true;
+    }
+    let started = process >> PID_BITS;
+    look(pid).is_some_and(|seen| seen.ended || (started != 0 && seen.started != started))
+}
+
+/// `None` where the system does not tell.
+fn look(pid: u32) -> Option<Seen> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may contain anything.
+    let behind_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
+    let fields: Vec<_> = std::str::from_utf8(stat.get(behind_name..)?).ok()?.split_ascii_whitespace().collect();
+    let (state, threads, started) = (fields.first()?, fields.get(17)?, fields.get(19)?.parse::<u64>().ok()?);
+    // The first thread may have ended before the others.
+    let ended = matches!(*state, "X" | "x") || (*state == "Z" && *threads <= "1");
+    Some(Seen { started: started & STARTED_MASK, ended })
+}
+
+#[cfg(unix)]
+#[allow(unsafe_code, reason = "a system call")]
+fn exists(pid: u32) -> bool {
+    let Ok(pid) = libc::pid_t::try_from(pid) else { return false };
+    // SAFETY: signal 0 is none.
+    let sent = unsafe { libc::kill(pid, 0) } == 0;
+    sent || std::io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
+}
+
+#[cfg(not(unix))]
+fn exists(_: u32) -> bool {
+    true
+}
+
+/// When the host started, as a number that no two starts share; 0 where the system does not tell.
+pub(crate) fn boot() -> u64 {
+    let id = fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.iter().fold(0, |sum: u64, byte| (sum.rotate_left(5) ^ u64::from(*byte)).wrapping_mul(0x9E37_79B9_7F4A_7C15))
+}
+
+/// In which space process ids are told, as containers have their own; 0 where the system does not tell.
+pub(crate) fn space() -> u64 {
+    #[cfg(unix)]
+    return fs::metadata("/proc/self/ns/pid").map_or(0, |file| std::os::unix::fs::MetadataExt::ino(&file));
+    #[cfg(not(unix))]
+    0
+}
+
+static FORKS: AtomicU64 = AtomicU64::new(0);
+
+/// How often this process, or one before it, was forked since [`count_forks`].
+#[inline]
+pub(crate) fn forks() -> u64 {
+    FORKS.load(Ordering::Relaxed)
+}
+
+/// Has forks counted from now on.
+pub(crate) fn count_forks() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        #[cfg(unix)]
+        at_fork();
+    });
+}
+
+#[cfg(unix)]
+#[allow(unsafe_code, reason = "a call of the C library")]
+fn at_fork() {
+    unsafe extern "C" fn in_child() {
+        FORKS.fetch_add(1, Ordering::Relaxed);
+    }
+    // SAFETY: the handler does one atomic step, which is allowed after a fork. It fails for want of memory only; then a child
+    // goes on in its parent's name.
+    unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_lives_and_others_do_not() {
+        let this = this();
+        assert!(this > 0 && this < 1 << 43);
+        assert!(!is_dead(this));
+        assert_eq!(of(new_user()), this);
+        assert_ne!(new_user(), new_user());
+        assert!(is_dead(0));
+        assert!(is_dead(encode(pid(this), (this >> PID_BITS) + 1)), "the same id, started at another time");
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let id = child.id();
+        // Ended and not yet waited for, and then gone.
+        while !is_dead(encode(id, 0)) {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        child.wait().unwrap();
+        assert!(is_dead(encode(id, 0)));
+    }
+
+    #[test]
+    fn the_host_has_started() {
+        assert_eq!(boot(), boot());
+        assert_eq!(space(), space());
+    }
+}

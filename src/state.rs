@@ -1,0 +1,543 @@
+//! The records of an engine, and how a provider and its quotas are locked together.
+
+use std::collections::BTreeMap;
+use std::ffi::CStr;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use crate::book::{self, Book};
+use crate::clock::Now;
+use crate::config::Dimension;
+use crate::estimate::Estimator;
+use crate::journal::{Journal, Word, words_for};
+use crate::lease::{Grant, Lease, TOUCHED};
+use crate::lock::Guard;
+use crate::memory::{Head, Memory};
+use crate::names::{PoolName, ProviderName};
+use crate::provider::{Counters, Locked, Provider};
+use crate::quota::{Mark, Quota, QuotaRef};
+use crate::registry::Registry;
+use crate::table::{Cell, Record, Run, Table};
+
+/// The records of an engine.
+pub(crate) struct State {
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) providers: Table<Provider>,
+    pub(crate) quotas: Table<Quota>,
+    pub(crate) marks: Table<Mark>,
+    pub(crate) leases: Table<Lease>,
+    pub(crate) estimators: Table<Estimator>,
+    provider_names: Table<ProviderName>,
+    pool_names: Table<PoolName>,
+    journals: Table<Word>,
+}
+
+/// A provider as the configuration in force wires it: its record and its quotas.
+#[derive(Clone)]
+pub(crate) struct Wired {
+    pub(crate) provider: Record<Provider>,
+    /// Its own quotas, then its pools, each by index: the order in which pools are locked.
+    pub(crate) links: Box<[Link]>,
+    /// How many are its own.
+    own: u32,
+    /// The definition of the provider that this is made for.
+    epoch: u64,
+    pub(crate) journal: Journal,
+}
+
+/// From a provider to one of its quotas.
+#[derive(Clone)]
+pub(crate) struct Link {
+    pub(crate) index: u32,
+    /// Since which definition of the provider its leases are charged there.
+    pub(crate) since: u64,
+    /// Nobody configured it: it only serves to learn.
+    pub(crate) implicit: bool,
+    quota: Record<Quota>,
+    marks: Run<Mark>,
+}
+
+impl Link {
+    #[inline]
+    pub(crate) fn quota(&self) -> QuotaRef<'_> {
+        QuotaRef::new(&self.quota, &self.marks)
+    }
+
+    fn keep(&self, journal: &Journal) {
+        journal.keep(std::slice::from_ref(&*self.quota));
+        journal.keep(&self.marks);
+    }
+}
+
+impl Wired {
+    fn pools(&self) -> &[Link] {
+        &self.links[self.own as usize..]
+    }
+
+    /// Whether nobody else charges its quotas.
+    #[inline]
+    pub(crate) fn is_alone(&self) -> bool {
+        self.own as usize == self.links.len()
+    }
+
+    pub(crate) fn is_pooled(&self, quota: u32) -> bool {
+        self.pools().iter().any(|link| link.index == quota)
+    }
+
+    /// Takes over the marks that pools got.
+    pub(crate) fn renew_marks(&mut self, marks: &Table<Mark>) {
+        for link in self.links.iter_mut().filter(|link| !link.quota.has(&link.marks)) {
+            link.marks = link.quota.keep_marks(marks);
+        }
+    }
+
+    /// Whether it is still how the locked records are defined: another process may have defined them anew.
+    #[inline]
+    fn is_current(&self) -> bool {
+        self.provider.epoch.get() == self.epoch && self.pools().iter().all(|link| link.quota.has(&link.marks))
+    }
+
+    /// An operation begins, or goes on with what may be kept of it so far.
+    #[inline]
+    pub(crate) fn begin(&self) {
+        if self.journal.is_kept() {
+            self.keep();
+        }
+    }
+
+    #[inline(never)]
+    fn keep(&self) {
+        self.journal.close();
+        self.journal.keep(std::slice::from_ref(&*self.provider));
+        self.links.iter().for_each(|link| link.keep(&self.journal));
+    }
+}
+
+/// How many words an operation on a provider with so many quotas, with so many marks together, may write down.
+fn kept_words(quotas: usize, marks: usize) -> usize {
+    words_for::<Provider>(1) + TOUCHED * words_for::<Lease>(1) + quotas * (words_for::<Quota>(1) + 1) + marks
+}
+
+/// An operation on locked records. If it is not ended, it has not happened.
+struct Operation<'a> {
+    journal: &'a Journal,
+    memory: &'a Memory,
+}
+
+impl Drop for Operation<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.journal.undo(self.memory);
+    }
+}
+
+/// A pool's lock tells for which provider it is held: the index plus 1, above the process.
+const PROVIDER_AT: u32 = 43;
+
+impl State {
+    pub(crate) fn new(memory: Arc<Memory>) -> Self {
+        Self {
+            providers: Table::new(&memory),
+            quotas: Table::new(&memory),
+            marks: Table::new(&memory),
+            leases: Table::new(&memory),
+            estimators: Table::new(&memory),
+            provider_names: Table::new(&memory),
+            pool_names: Table::new(&memory),
+            journals: Table::new(&memory),
+            memory,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn head(&self) -> &Head {
+        self.memory.head()
+    }
+
+    /// The name of a provider's record; empty if there is none.
+    pub(crate) fn provider_name(&self, index: u32) -> &CStr {
+        self.provider_names.get(index as usize).map(ProviderName::get).unwrap_or_default()
+    }
+
+    /// The pool name of a quota; `None` if it is a provider's own.
+    pub(crate) fn pool_name(&self, quota: u32) -> Option<&CStr> {
+        let name = (self.quotas.get(quota as usize)?.pool.get() as usize).checked_sub(1)?;
+        self.pool_names.get(name).map(PoolName::get)
+    }
+
+    /// Runs `work` with a provider and its pools locked. Locks are taken in one order everywhere:
+    /// the provider, then its pools by index; no call holds two providers. `None` if there is no such provider, or if it has
+    /// been defined anew since `all` was made, by another process.
+    #[inline]
+    pub(crate) fn locked<R>(
+        &self,
+        all: &[Wired],
+        index: u32,
+        now: Now,
+        work: impl FnOnce(Locked<'_>) -> R,
+    ) -> Option<R> {
+        let wired = all.get(index as usize)?;
+        let provider = &*wired.provider;
+        let _guard = self.lock_provider(index, provider);
+        let now = later(&provider.latest, now);
+        let work = |now| {
+            if !wired.is_current() {
+                return None;
+            }
+            wired.begin();
+            let operation = Operation { journal: &wired.journal, memory: &self.memory };
+            let result = work(Locked { state: self, all, wired, index, provider, now });
+            operation.journal.close();
+            Some(result)
+        };
+        self.with_pools(wired.pools(), index, now, work)
+    }
+
+    #[inline]
+    fn lock_provider<'a>(&self, index: u32, provider: &'a Provider) -> Guard<'a> {
+        provider.lock.lock(self.memory.process(), |_| self.rescue(index))
+    }
+
+    /// Locks the pools one after the other. Each passes on the latest time that it or the ones before have seen.
+    #[inline]
+    fn with_pools<R>(&self, pools: &[Link], provider: u32, now: Now, work: impl FnOnce(Now) -> R) -> R {
+        match pools.split_first() {
+            None => work(now),
+            Some((first, rest)) => self.with_pool(first, rest, provider, now, work),
+        }
+    }
+
+    fn with_pool<R>(&self, pool: &Link, rest: &[Link], provider: u32, now: Now, work: impl FnOnce(Now) -> R) -> R {
+        let holder = u64::from(provider + 1) << PROVIDER_AT | self.memory.process();
+        let _guard = pool.quota.lock.lock(holder, |holder| self.rescue_pool(&pool.quota, holder));
+        let now = later(&pool.quota.latest, now);
+        match rest.split_first() {
+            None => work(now),
+            Some((first, rest)) => self.with_pool(first, rest, provider, now, work),
+        }
+    }
+
+    /// If the process that holds a provider is gone: undoes what it was doing, and frees the provider and the pools that it
+    /// held for it.
+    #[cold]
+    fn rescue(&self, index: u32) {
+        let Some(provider) = self.providers.get(index as usize) else { return };
+        let holder = provider.lock.holder();
+        if holder == 0 || !self.memory.is_dead(holder) {
+            return;
+        }
+        let Some(_guard) = provider.lock.seize(holder, self.memory.process()) else { return };
+        self.undo(index);
+        for quota in (0..self.quotas.len()).filter_map(|quota| self.quotas.get(quota)) {
+            let holder = quota.lock.holder();
+            if holder >> PROVIDER_AT == u64::from(index + 1) {
+                // Nobody but a process that is gone: we hold the provider.
+                drop(quota.lock.seize(holder, holder));
+            }
+        }
+    }
+
+    /// The same for the provider for which a pool is held.
+    #[cold]
+    fn rescue_pool(&self, pool: &Quota, holder: u64) {
+        match (holder >> PROVIDER_AT).checked_sub(1) {
+            Some(provider) => self.rescue(provider as u32),
+            // Held to count anew, see `recount`.
+            None if self.memory.is_dead(holder) => drop(pool.lock.seize(holder, self.memory.process())),
+            None => {}
+        }
+    }
+
+    /// Undoes what was begun with a provider.
+    pub(crate) fn undo(&self, index: u32) {
+        if let Some(provider) = self.providers.get(index as usize) {
+            Journal::at(provider.journal.get(), &self.journals, &self.memory).undo(&self.memory);
+        }
+    }
+
+    /// Ends the leases of all providers that have expired. Every provider is locked, so that no lease is missed: one that is
+    /// granted later lowers `next_expiry` after it was raised here.
+    #[cold]
+    pub(crate) fn expire_leases(&self, all: &[Wired], now: Now) {
+        self.head().next_expiry.set(u64::MAX);
+        for index in 0..all.len() {
+            let next = self.locked(all, index as u32, now, |locked| {
+                locked.expire_leases();
+                locked.oldest_lease().map_or(u64::MAX, |lease| lease.expires)
+            });
+            self.head().next_expiry.lower(next.unwrap_or(u64::MAX));
+        }
+    }
+
+    /// Ends the leases of a user that is gone. Whether all providers could be asked.
+    pub(crate) fn reclaim(&self, all: &[Wired], now: Now, user: u64) -> bool {
+        let asked =
+            |index: &usize| self.locked(all, *index as u32, now, |locked| locked.expire_leases_of(user)).is_some();
+        (0..all.len()).filter(asked).count() == all.len()
+    }
+
+    /// The counters of all providers together.
+    pub(crate) fn totals(&self) -> Counters {
+        (0..self.providers.len()).filter_map(|i| self.providers.get(i)).fold(Counters::default(), |sum, p| {
+            let c = p.counters();
+            Counters {
+                selects: sum.selects + c.selects,
+                acquires: sum.acquires + c.acquires,
+                completions: sum.completions + c.completions,
+                cancellations: sum.cancellations + c.cancellations,
+                expired_leases: sum.expired_leases + c.expired_leases,
+                observations: sum.observations + c.observations,
+                cooldowns_triggered: sum.cooldowns_triggered + c.cooldowns_triggered,
+                rate_limited_responses: sum.rate_limited_responses + c.rate_limited_responses,
+                capped_waits: sum.capped_waits + c.capped_waits,
+                leases_in_flight: sum.leases_in_flight + c.leases_in_flight,
+            }
+        })
+    }
+}
+
+/// The later of now and the latest time that a record has seen, which that becomes.
+#[inline]
+fn later(latest: &Cell, now: Now) -> Now {
+    let seen = latest.get();
+    if now.mono > seen {
+        latest.set(now.mono);
+    }
+    Now { mono: now.mono.max(seen), ..now }
+}
+
+/// What was reserved for a change of definitions, by the records that it is for.
+#[derive(Default)]
+pub(crate) struct Reserved {
+    marks: FxHashMap<u32, u32>,
+    journals: FxHashMap<u32, u32>,
+}
+
+impl State {
+    /// Makes room for all that a book names, and for the providers that it defines anew. `None`, with nothing changed, if there
+    /// is too little.
+    pub(crate) fn reserve(&self, book: &Book, changed: &[u32]) -> Option<Reserved> {
+        self.has_room_for(book, changed).then_some(())?;
+        self.providers.reach(book.providers.len())?;
+        self.provider_names.reach(book.providers.len())?;
+        self.quotas.reach(book.quotas.len())?;
+        self.estimators.reach(book.estimators.len())?;
+        self.pool_names.reach(book.pools() as usize)?;
+        let mut reserved = Reserved::default();
+        for (index, slots) in self.marks_needed(book, changed) {
+            reserved.marks.insert(index, u32::try_from(self.marks.append(slots)?).ok()?);
+        }
+        for (index, words) in self.journals_needed(book, changed) {
+            reserved.journals.insert(index, Journal::make(words, &self.journals)?);
+        }
+        Some(reserved)
+    }
+
+    fn has_room_for(&self, book: &Book, changed: &[u32]) -> bool {
+        let ones = |has: usize, needs: usize| std::iter::repeat_n(1, needs.saturating_sub(has));
+        let needed = [
+            self.providers.bytes_for(ones(self.providers.len(), book.providers.len())),
+            self.provider_names.bytes_for(ones(self.provider_names.len(), book.providers.len())),
+            self.quotas.bytes_for(ones(self.quotas.len(), book.quotas.len())),
+            self.estimators.bytes_for(ones(self.estimators.len(), book.estimators.len())),
+            self.pool_names.bytes_for(ones(self.pool_names.len(), book.pools() as usize)),
+            self.marks.bytes_for(self.marks_needed(book, changed).into_values()),
+            self.journals.bytes_for(self.journals_needed(book, changed).map(|(_, words)| Journal::words(words))),
+        ];
+        self.memory.has_room_for(needed.into_iter().sum())
+    }
+
+    /// The quotas that need more marks, and how many.
+    fn marks_needed(&self, book: &Book, changed: &[u32]) -> BTreeMap<u32, usize> {
+        let links = changed.iter().filter_map(|index| book.providers.get(*index as usize)).flat_map(|p| &p.links);
+        let needed = links.filter_map(|link| {
+            let config = &book.quotas.get(link.quota as usize)?.config;
+            let has = self.quotas.get(link.quota as usize).map_or(0, |quota| quota.marks_run().1);
+            let needs = Quota::marks_for(config);
+            (needs > has).then_some((link.quota, needs))
+        });
+        needed.collect()
+    }
+
+    /// The providers that need a longer journal, and for how many words of copies.
+    fn journals_needed(&self, book: &Book, changed: &[u32]) -> impl Iterator<Item = (u32, usize)> {
+        let changed = changed.iter().filter(|_| self.memory.is_shared());
+        changed.filter_map(|index| {
+            let quotas = book.providers.get(*index as usize)?.links.len();
+            let words = kept_words(quotas, quotas * Quota::MOST_MARKS);
+            let journal = self.providers.get(*index as usize).map_or(0, |provider| provider.journal.get());
+            let holds = Journal::at(journal, &self.journals, &self.memory).holds(words);
+            (!holds).then_some((*index, words))
+        })
+    }
+
+    /// Names the records of a book.
+    pub(crate) fn name(&self, book: &Book) {
+        for (provider, index) in book.providers.iter().zip(0..) {
+            if let Some(name) = self.provider_names.get(index) {
+                name.set(&provider.name);
+            }
+        }
+        for quota in &book.quotas {
+            let name = quota.pool_name.and_then(|name| self.pool_names.get(name as usize));
+            if let (Some(name), Some(pool)) = (name, &quota.config.pool) {
+                name.set(pool);
+            }
+        }
+    }
+
+    /// A provider as a book defines it.
+    pub(crate) fn wire(&self, index: u32, entry: &book::Provider, book: &Book) -> Option<Wired> {
+        let provider = self.providers.record(index as usize)?;
+        let links = entry.links.iter().map(|link| {
+            let quota = self.quotas.record(link.quota as usize)?;
+            let marks = quota.keep_marks(&self.marks);
+            Some(Link { index: link.quota, since: link.since, implicit: link.implicit, quota, marks })
+        });
+        let links = links.collect::<Option<Box<[_]>>>()?;
+        let own = entry.links.iter().take_while(|link| !book.is_pool(link.quota)).count() as u32;
+        let journal = Journal::at(provider.journal.get(), &self.journals, &self.memory);
+        Some(Wired { provider, links, own, epoch: entry.epoch, journal })
+    }
+
+    /// Gives a provider its definition: its cooldown and its quotas, and those theirs. Leases in flight hold a slot on every
+    /// concurrency quota, also on one that is new; on other quotas they are settled only if they were charged there.
+    /// `index` may be one behind the last of `all`: a new provider.
+    pub(crate) fn define(
+        &self,
+        all: &mut Vec<Wired>,
+        index: u32,
+        book: &Book,
+        reserved: &Reserved,
+        now: Now,
+    ) -> Option<()> {
+        let entry = book.providers.get(index as usize)?;
+        let (mut new, old) = (self.wire(index, entry, book)?, all.get(index as usize).cloned());
+        let old = old.as_ref().map(|old| &*old.links).unwrap_or_default();
+        let goes = |link: &&Link| new.links.iter().all(|stays| stays.index != link.index);
+        let mut pools: Vec<_> = new.pools().to_vec();
+        pools.extend(old.iter().filter(goes).filter(|link| book.is_pool(link.index)).cloned());
+        pools.sort_by_key(|link| link.index);
+
+        let provider = new.provider.clone();
+        let guard = self.lock_provider(index, &provider);
+        let now = later(&provider.latest, now);
+        self.with_pools(&pools, index, now, |now| {
+            let in_flight = provider.in_flight.get();
+            // Slots that the old definition holds go back, and the new one takes its own.
+            old.iter().filter(|link| link.quota.is_concurrency()).for_each(|link| link.quota.give_slots(in_flight));
+            for link in old.iter().filter(goes) {
+                // Its leases will not release what they reserved on a quota that goes.
+                let q = link.quota();
+                provider.leases.active(&self.leases).filter(|lease| u64::from(lease.epoch) >= link.since).for_each(
+                    |lease| {
+                        q.forget_pending(lease.usage.of(q.dimension()));
+                    },
+                );
+            }
+            for link in &new.links {
+                let Some(quota) = book.quotas.get(link.index as usize) else { continue };
+                // Once: the next provider of a pool finds them in use.
+                let marks = reserved.marks.get(&link.index).copied().filter(|marks| !link.quota.uses(*marks));
+                QuotaRef::define(&link.quota, &self.marks, &quota.config, marks, now);
+                link.quota.pool.set(quota.pool_name.map_or(0, |name| name + 1));
+            }
+            if let Some(journal) = reserved.journals.get(&index) {
+                provider.journal.set(*journal);
+            }
+            provider.peak_until.set(0);
+            provider.epoch.set(entry.epoch);
+            provider.cooldown_secs.set(entry.cooldown_seconds);
+            new.links
+                .iter()
+                .filter(|link| link.quota.is_concurrency())
+                .for_each(|link| link.quota.take_slots(in_flight));
+        });
+        drop(guard);
+        new.journal = Journal::at(provider.journal.get(), &self.journals, &self.memory);
+        match all.get_mut(index as usize) {
+            Some(old) => *old = new,
+            None => all.push(new),
+        }
+        Some(())
+    }
+}
+
+/// For what others have left half done.
+#[cfg(unix)]
+impl State {
+    /// Puts a book in force of which another process may have defined a part.
+    pub(crate) fn put_in_force(&self, registry: &mut Registry, book: Book, now: Now) {
+        let all: Vec<_> = (0..book.providers.len() as u32).collect();
+        // There was room for it before it was announced.
+        let Some(reserved) = self.reserve(&book, &all) else { return };
+        registry.wired.clear();
+        let _ = registry.enforce(book, &all, &reserved, self, now);
+        for (index, entry) in (0..).zip(&registry.book.quotas) {
+            let Some(quota) = self.quotas.get(index as usize) else { continue };
+            if entry.pool_name.is_some() {
+                let _guard = quota.lock.lock(self.memory.process(), |holder| self.rescue_pool(quota, holder));
+                quota.reserve_anew(self.reserved(&registry.book, index));
+            } else if let Some(owner) = registry.book.owner(index) {
+                let Some(provider) = self.providers.get(owner as usize) else { continue };
+                let _guard = self.lock_provider(owner, provider);
+                quota.reserve_anew(self.reserved(&registry.book, index));
+            }
+        }
+    }
+
+    /// What the leases in flight have reserved on a quota, which is locked.
+    pub(crate) fn reserved(&self, book: &Book, quota: u32) -> u64 {
+        let Some(dimension) = book.quotas.get(quota as usize).map(|quota| quota.config.dimension) else { return 0 };
+        let mut sum = 0u64;
+        for (entry, index) in book.providers.iter().zip(0..) {
+            let Some(link) = entry.links.iter().find(|link| link.quota == quota) else { continue };
+            let Some(provider) = self.providers.get(index) else { continue };
+            let charged = |lease: &Grant| u64::from(lease.epoch) >= link.since || dimension == Dimension::Concurrency;
+            for lease in provider.leases.active(&self.leases).filter(charged) {
+                sum = sum.saturating_add(lease.usage.of(dimension));
+            }
+        }
+        sum
+    }
+}
+
+/// For who is alone with records that may be anything.
+#[cfg(unix)]
+impl State {
+    /// Whether there are all records that a book names.
+    pub(crate) fn is_as_large_as(&self, book: &Book) -> Option<()> {
+        let large = self.providers.len() >= book.providers.len()
+            && self.provider_names.len() >= book.providers.len()
+            && self.quotas.len() >= book.quotas.len()
+            && self.estimators.len() >= book.estimators.len()
+            && self.pool_names.len() >= book.pools() as usize;
+        large.then_some(())
+    }
+
+    /// Beginning and length of all journals; `None` if one is not there.
+    pub(crate) fn journal_runs(&self) -> Option<Vec<(usize, usize)>> {
+        let journals = (0..self.providers.len()).filter_map(|i| self.providers.get(i)).map(|p| p.journal.get());
+        let run = |journal: u32| {
+            let len = self.journals.get(journal as usize - 1)?.0.get() as usize;
+            let there = self.journals.run(journal as usize, len).len();
+            (len > 0 && there == len).then_some((journal as usize - 1, len + 1))
+        };
+        journals.filter(|journal| *journal != 0).map(run).collect()
+    }
+
+    /// Gives every lease slot to its provider again, among so many: in flight, or free.
+    pub(crate) fn put_leases_right(&self, providers: usize) {
+        (0..self.providers.len()).filter_map(|i| self.providers.get(i)).for_each(|p| p.leases.clear());
+        let mut slots: Vec<_> = (0..self.leases.len()).filter_map(|i| Some((i, self.leases.get(i)?))).collect();
+        slots.iter().for_each(|(_, slot)| slot.put_right(providers as u32));
+        // Those that expire later go behind.
+        slots.sort_by_key(|(_, slot)| slot.expires());
+        for (index, slot) in slots {
+            if let Some(provider) = self.providers.get(slot.provider() as usize) {
+                provider.leases.put_back(&self.leases, index, slot);
+            }
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! State in a file: several engines on it, and what becomes of it when they end.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod common;
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use common::*;
+use grate::clock::{Clock, MockClock};
+use grate::config::{Change, Dimension, Settings};
+use grate::engine::{Engine, LimitSource};
+use grate::error::Error;
+use grate::feedback::Outcome;
+use grate::shared::StateFile;
+
+/// A path that is free, and is free again in the end.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Self {
+        let place = Self(std::env::temp_dir().join(format!("grate-{}-{name}", std::process::id())));
+        let _ = fs::remove_file(&place.0);
+        place
+    }
+
+    fn file(&self) -> StateFile {
+        StateFile { path: self.0.clone(), size: StateFile::MIN_SIZE, replace_unusable: false }
+    }
+
+    fn open(&self, clock: &Arc<MockClock>) -> Result<Engine, Error> {
+        Engine::open(Settings::default(), clock.clone(), &self.file())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn clock() -> Arc<MockClock> {
+    Arc::new(MockClock::new(UNIX_MS))
+}
+
+fn serve_one(engine: &Engine, limit: u64) {
+    serve(engine, vec![provider("a", vec![requests(limit, SEC), concurrency(100)])]);
+}
+
+#[test]
+fn engines_on_one_file_count_together() {
+    let (place, clock) = (Place::new("together"), clock());
+    let (one, two) = (place.open(&clock).unwrap(), place.open(&clock).unwrap());
+    serve_one(&one, 10);
+    // What one configured, the other knows; to say it again changes nothing.
+    serve_one(&two, 10);
+    let leases: Vec<_> = (0..10).map(|i| acquire(if i % 2 == 0 { &one } else { &two }).lease.unwrap()).collect();
+    assert!(!acquire(&one).available() && !acquire(&two).available());
+    // Leases may be settled by any of them.
+    for lease in leases {
+        two.complete(lease, &report(Outcome::Success)).unwrap();
+    }
+    assert_eq!(one.metrics(), two.metrics());
+    assert_eq!(one.metrics().counters.completions, 10);
+    clock.advance_ns(2 * SEC);
+    assert!(acquire(&one).available());
+}
+
+#[test]
+fn what_one_configures_all_see() {
+    let (place, clock) = (Place::new("configure"), clock());
+    let (one, two) = (place.open(&clock).unwrap(), place.open(&clock).unwrap());
+    serve_one(&one, 3);
+    assert_eq!(two.remaining("a", Dimension::Requests).unwrap(), 3);
+    serve_one(&two, 5);
+    assert_eq!(one.remaining("a", Dimension::Requests).unwrap(), 5);
+    one.remove_provider("a").unwrap();
+    assert_eq!(two.remaining("a", Dimension::Requests), Err(Error::UnknownProvider));
+    serve_one(&two, 7);
+    assert_eq!(one.provider_state("a").unwrap().quotas[0].limit, 7);
+    // What is the same is no change.
+    serve_one(&one, 7);
+    for i in 0..300 {
+        serve_one(if i % 2 == 0 { &one } else { &two }, 7 + i);
+        assert!(acquire(if i % 3 == 0 { &one } else { &two }).total == 1);
+    }
+}
+
+#[test]
+fn nothing_is_forgotten_while_nobody_runs() {
+    let (place, clock) = (Place::new("restart"), clock());
+    let first = place.open(&clock).unwrap();
+    serve_one(&first, 100);
+    let left_open = acquire(&first).lease;
+    for _ in 0..40 {
+        clock.advance_ns(10 * MS);
+        let lease = acquire(&first).lease.unwrap();
+        first.complete(lease, &report(Outcome::Success)).unwrap();
+    }
+    clock.advance_ns(10 * MS);
+    let lease = acquire(&first).lease.unwrap();
+    first.complete(lease, &report(Outcome::RateLimited)).unwrap();
+    let state = first.provider_state("a").unwrap();
+    let (used, effective, health) = (state.quotas[0].used, state.quotas[0].effective_limit, state.health);
+    assert_eq!(state.quotas[0].limit_source, LimitSource::Learned);
+    drop(state);
+    drop(first);
+
+    clock.advance_ns(100 * MS);
+    let second = place.open(&clock).unwrap();
+    // Known without being told again.
+    let after = second.provider_state("a").unwrap();
+    assert_eq!(after.quotas[0].used, used);
+    assert_eq!(after.quotas[0].effective_limit, effective);
+    assert!((after.health - health).abs() < 0.01 && after.health < 1.0);
+    assert_eq!(after.counters.rate_limited_responses, 1);
+    // The lease that nobody can settle any more is ended, and its unit stays counted.
+    assert!(left_open.is_some());
+    assert_eq!(after.counters.leases_in_flight, 0);
+    assert_eq!(after.counters.expired_leases, 1);
+}
+
+#[test]
+fn time_goes_on_over_a_restart_of_the_host() {
+    let (place, before) = (Place::new("reboot"), clock());
+    before.advance_ns(3600 * SEC);
+    let engine = place.open(&before).unwrap();
+    serve(&engine, vec![provider("a", vec![requests(10, 60 * SEC)])]);
+    (0..7).for_each(|_| assert!(acquire(&engine).available()));
+    drop(engine);
+
+    // The monotonic clock starts again, the wall clock goes on.
+    let after = Arc::new(MockClock::new(before.unix_ns() / MS + 20_000));
+    let engine = place.open(&after).unwrap();
+    assert_eq!(engine.remaining("a", Dimension::Requests).unwrap(), 3);
+    after.advance_ns(39 * SEC);
+    assert_eq!(engine.remaining("a", Dimension::Requests).unwrap(), 3);
+    after.advance_ns(2 * SEC);
+    assert_eq!(engine.remaining("a", Dimension::Requests).unwrap(), 10);
+}
+
+#[test]
+fn a_file_that_cannot_be_used_is_refused_or_replaced() {
+    let (place, clock) = (Place::new("refused"), clock());
+    let refused = |why: &str| match place.open(&clock) {
+        Err(Error::StateFile(text)) => assert!(text.contains(why), "{text}"),
+        other => panic!("{why}: {:?}", other.map(drop)),
+    };
+    fs::write(&place.0, "").unwrap();
+    refused("is not a state file");
+    fs::write(&place.0, vec![7; 100_000]).unwrap();
+    refused("is not a state file");
+    assert_eq!(fs::read(&place.0).unwrap(), vec![7; 100_000], "nothing was written to it");
+
+    fs::remove_file(&place.0).unwrap();
+    serve_one(&place.open(&clock).unwrap(), 10);
+    let good = fs::read(&place.0).unwrap();
+    fs::write(&place.0, &good[..good.len() - 4096]).unwrap();
+    refused("cut off");
+    let mut other_version = good.clone();
+    other_version[12] ^= 1;
+    fs::write(&place.0, other_version).unwrap();
+    refused("another version");
+    let mut damaged = good.clone();
+    damaged[40_000] ^= 1;
+    fs::write(&place.0, damaged).unwrap();
+    refused("damaged");
+
+    let replacing = StateFile { replace_unusable: true, ..place.file() };
+    let engine = Engine::open(Settings::default(), clock.clone(), &replacing).unwrap();
+    assert_eq!(engine.remaining("a", Dimension::Requests), Err(Error::UnknownProvider));
+    drop(engine);
+    fs::write(&place.0, good).unwrap();
+    assert_eq!(place.open(&clock).unwrap().remaining("a", Dimension::Requests), Ok(10));
+}
+
+#[test]
+fn a_full_file_refuses_and_goes_on() {
+    let (place, clock) = (Place::new("full"), clock());
+    let engine = place.open(&clock).unwrap();
+    serve_one(&engine, 10);
+    let more = |n: usize| (0..n).map(|i| provider(&format!("p{i}"), vec![requests(1000, SEC)])).collect();
+    let change = Change { providers: more(1000), ..Change::default() };
+    assert!(matches!(engine.apply(change), Err(Error::Capacity(_))));
+    assert_eq!(engine.providers().len(), 1, "nothing is half applied");
+    assert!(acquire(&engine).available());
+    engine.apply(Change { providers: more(20), ..Change::default() }).unwrap();
+    assert_eq!(place.open(&clock).unwrap().providers().len(), 21);
+}
+
+#[test]
+fn a_copy_shows_what_is_there_and_disturbs_nobody() {
+    let (place, clock) = (Place::new("copy"), clock());
+    let engine = place.open(&clock).unwrap();
+    serve_one(&engine, 10);
+    let lease = acquire(&engine).lease.unwrap();
+    let copy = Engine::copy_of(&place.0, clock.clone()).unwrap();
+    let shown = copy.provider_state("a").unwrap();
+    assert_eq!((shown.quotas[0].used, shown.counters.leases_in_flight), (1, 1));
+    assert!(acquire(&copy).available());
+    drop(copy);
+    assert_eq!(engine.metrics().counters.acquires, 1);
+    engine.complete(lease, &report(Outcome::Success)).unwrap();
+    assert!(Engine::copy_of(std::path::Path::new("/nowhere/at/all"), clock).is_err());
+}
+
+#[test]
+fn the_file_is_its_owners() {
+    use std::os::unix::fs::PermissionsExt;
+    let (place, clock) = (Place::new("mode"), clock());
+    drop(place.open(&clock).unwrap());
+    assert_eq!(fs::metadata(&place.0).unwrap().permissions().mode() & 0o777, 0o600);
+}
