@@ -1,4 +1,4 @@
-# Targets: all demo demo-http test test-bindings bench bench-check bench-bindings sim fmt lint header install uninstall clean,
+# Targets: all demo demo-http test test-bindings sanitize abi-check bench bench-check bench-bindings sim fmt lint header install uninstall clean,
 # and test-LANGUAGE for each binding.   make help tells what each does.
 
 CARGO ?= cargo
@@ -16,7 +16,7 @@ LINK := -L$(LIB) -lgrate -Wl,-rpath,$(LIB)
 
 LANGUAGES := cpp go java node python ruby
 
-.PHONY: all demo demo-http test test-bindings $(LANGUAGES:%=test-%) bench bench-check bench-bindings sim fmt lint header \
+.PHONY: all demo demo-http test test-bindings $(LANGUAGES:%=test-%) sanitize abi-check bench bench-check bench-bindings sim fmt lint header \
 	install uninstall clean help
 
 all: ## build libgrate.so and libgrate.a
@@ -46,6 +46,12 @@ test-bindings: all ## the tests of the language bindings; test-cpp, -go, -java, 
 
 $(LANGUAGES:%=test-%): test-%: all
 	@TARGET="$(TARGET)" STRICT="$(STRICT)" scripts/test-bindings.sh $*
+
+sanitize: all ## the C tests with sanitizers in programs and library, and under valgrind (needs rust-src)
+	@CARGO="$(CARGO)" CC="$(CC)" TARGET="$(TARGET)" STRICT="$(STRICT)" scripts/sanitize.sh
+
+abi-check: all ## compare the header and the library with packaging/abi/baseline.txt, which UPDATE=1 rewrites
+	@CC="$(CC)" UPDATE="$(UPDATE)" scripts/abi-check.sh $(LIB)/libgrate.so
 
 # bench and sim have a target directory of their own: another crate there asks for other features of shared dependencies,
 # and cargo would build the library anew, without link-time optimisation.
