@@ -19,7 +19,10 @@ impl Lock {
         if !self.try_lock() {
             self.wait();
         }
-        Guard(self)
+        let guard = Guard(self);
+        #[cfg(feature = "fault-injection")]
+        crate::fault::point(crate::fault::Place::Lock);
+        guard
     }
 
     #[inline]
