@@ -51,5 +51,5 @@ awk '
     END { print "    return 0;\n}" }' "$header" >"$work/facts.c"
 
 header=$(cd "$(dirname "$header")" && pwd)/$(basename "$header")
-"${CC:-cc}" -std=c99 -DHEADER="\"$header\"" "$work/facts.c" -o "$work/facts"
+${CC:-cc} -std=c99 -DHEADER="\"$header\"" "$work/facts.c" -o "$work/facts"
 "$work/facts"

@@ -1,5 +1,5 @@
-# Sourced by the scripts that build and run the C tests: which there are, and what each is made of. Needs $CC, $lib (where
-# libgrate is), $bin and $warn.
+# Sourced by the scripts that build and run the C tests: which there are, and what each is made of. Needs $CC, $warn, $lib
+# (where libgrate is), $bin and $TARGET.
 # shellcheck shell=sh
 
 c_tests='design_example conformance bad_input first threads clocks signals extremes memory fork load'
@@ -13,6 +13,7 @@ c_test() {
         conformance) sources='c-tests/conformance.c c-tests/json.c' arguments=$(echo conformance/*.json) ;;
         bad_input) arguments=include/grate.h ;;
         first) sources=c-tests/first/caller.c flags="-Ic-tests/first -L$lib -lgrate -Wl,-rpath,$lib" ;;
+        panic) flags="-Iinclude -L$TARGET/faults/debug -lgrate -Wl,-rpath,$TARGET/faults/debug" ;;
         load)
             flags='-Iinclude -ldl' arguments="$lib/libgrate.so $bin/libcopy.so"
             cp "$lib/libgrate.so" "$bin/libcopy.so"
@@ -22,8 +23,8 @@ c_test() {
 
 # c_program FLAG...: compiles a program.
 c_program() {
-    # shellcheck disable=SC2086 # a list of flags
-    "$CC" -std=c99 -O1 -g $warn -Ic-tests "$@" -pthread
+    # shellcheck disable=SC2086 # lists of flags
+    $CC -std=c99 -O1 -g $warn -Ic-tests "$@" -pthread
 }
 
 # built NAME OUTPUT FLAG...: compiles a test, and shows why if that fails.

@@ -4,6 +4,7 @@
 # compiler, which RUSTC_BOOTSTRAP lets take unstable flags. The last line is "N passed, N failed, N skipped".
 #
 # From the environment: CARGO, CC, CXX, TARGET (the build directory, with the library in it), STRICT=1.
+# shellcheck disable=SC2086 # lists of files, flags and arguments
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
@@ -40,7 +41,6 @@ reported() {
 }
 
 with_address() {
-    # shellcheck disable=SC2086 # lists of files, flags and arguments
     one 'the library with address sanitizer compiles' library address || return
     sanitize='-fsanitize=address,undefined -fno-sanitize-recover=all'
     built mistakes "$bin/mistakes" $sanitize || return
@@ -63,12 +63,11 @@ with_address() {
 # Of the standard library, too: without, it reports races where atomics of that order what the library does. The runtime is
 # Rust's, as older ones lack functions that its compiler calls.
 with_thread() {
-    # shellcheck disable=SC2086
     one 'the library with thread sanitizer compiles' library thread -Zbuild-std || return
     for test in mistakes threads clocks; do
         c_test "$test"
         one "C: $test with thread sanitizer compiles" c_program -fsanitize=thread -Iinclude -c "$sources" -o "$bin/$test.o"
-        one "C: $test with thread sanitizer links" "$CC" "$bin/$test.o" -o "$bin/$test.tsan" -Wl,--export-dynamic \
+        one "C: $test with thread sanitizer links" $CC "$bin/$test.o" -o "$bin/$test.tsan" -Wl,--export-dynamic \
             -Wl,--whole-archive "$1" -Wl,--no-whole-archive $flags -pthread -lm -ldl -lrt
     done
     one 'thread sanitizer: no mistake, no report' "$bin/mistakes.tsan" none
@@ -81,7 +80,6 @@ with_thread() {
 under_valgrind() {
     lib=$TARGET/release
     checked='valgrind -q --leak-check=full --show-leak-kinds=all --errors-for-leak-kinds=all --error-exitcode=1'
-    # shellcheck disable=SC2086
     built mistakes "$bin/mistakes" || return
     one 'valgrind: no mistake, no report' $checked "$bin/mistakes" none
     one 'valgrind sees a use after free' reported 'Invalid read' $checked "$bin/mistakes" use-after-free
@@ -91,7 +89,7 @@ under_valgrind() {
     done
 }
 
-if echo 'int main(void) { return 0; }' >"$bin/can.c" && "$CC" -fsanitize=address,undefined "$bin/can.c" -o "$bin/can" \
+if echo 'int main(void) { return 0; }' >"$bin/can.c" && $CC -fsanitize=address,undefined "$bin/can.c" -o "$bin/can" \
     >"$log" 2>&1; then
     with_address
 else
