@@ -6,7 +6,7 @@
 #
 #   scripts/abi-check.sh LIBRARY     UPDATE=1 writes the baseline from the header
 #
-# From the environment: CC. The last line is "abi: N passed, N failed".
+# From the environment: CC. The last line is "N passed, N failed, N skipped".
 set -u
 cd "$(dirname "$0")/.." || exit 2
 
@@ -21,19 +21,8 @@ if [ -n "${UPDATE:-}" ]; then
     echo "wrote $baseline"
 fi
 
-passed=0 failed=0
-one() {
-    name=$1
-    shift
-    if "$@" >"$work/log" 2>&1; then
-        echo "ok $name"
-        passed=$((passed + 1))
-    else
-        sed 's/^/    /' "$work/log"
-        echo "FAIL $name"
-        failed=$((failed + 1))
-    fi
-}
+log=$work/log
+. scripts/suite.sh
 
 # Whether all facts of the baseline are facts of a header.
 keeps() {
@@ -84,5 +73,4 @@ one 'seen: a constant that is gone' breaks '/^#define GRATE_ERR_PANIC 13/d'
 one 'seen: a callback with another result' breaks 's/^typedef uint64_t (\*grate_unix_ms_fn)/typedef uint32_t (*grate_unix_ms_fn)/'
 one 'seen: another type of status' breaks 's/^typedef int32_t grate_status;/typedef int64_t grate_status;/'
 
-echo "abi: $passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+summary

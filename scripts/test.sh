@@ -69,9 +69,9 @@ if built panic "$bin/panic"; then
     suite 'C: panic' env RUST_BACKTRACE=0 "$bin/panic"
 fi
 
-suite 'ABI' scripts/abi-check.sh "$lib/libgrate.so"
+total 'ABI' scripts/abi-check.sh "$lib/libgrate.so"
 
-# What is skipped there is judged here.
+# What is skipped in scripts that add up is judged here.
 total 'sanitizers' env STRICT= CARGO="$CARGO" CC="$CC" CXX="$CXX" TARGET="$TARGET" scripts/sanitize.sh
 
 # Runs to its end; what it measures is no test.
