@@ -1,6 +1,6 @@
 # Sourced by the scripts that build and run the C tests: which there are, and what each is made of. Needs $CC, $warn, $lib
 # (where libgrate is), $bin and $TARGET.
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2034,SC2154 # what those scripts set and use
 
 c_tests='design_example conformance bad_input first threads clocks signals extremes memory fork load'
 # Those that allocators, forks and loaders of the tools would change are left out.
