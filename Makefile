@@ -1,5 +1,5 @@
-# Targets: all demo demo-http test test-bindings bench bench-check bench-bindings sim fmt lint header install uninstall clean,
-# and test-LANGUAGE for each binding.   make help tells what each does.
+# Targets: all demo demo-http test test-bindings sanitize abi-check bench bench-check bench-bindings sim fmt lint header
+# install uninstall clean, and test-LANGUAGE for each binding.   make help tells what each does.
 
 CARGO ?= cargo
 CC ?= cc
@@ -16,8 +16,8 @@ LINK := -L$(LIB) -lgrate -Wl,-rpath,$(LIB)
 
 LANGUAGES := cpp go java node python ruby
 
-.PHONY: all demo demo-http test test-bindings $(LANGUAGES:%=test-%) bench bench-check bench-bindings sim fmt lint header \
-	install uninstall clean help
+.PHONY: all demo demo-http test test-bindings $(LANGUAGES:%=test-%) sanitize abi-check bench bench-check bench-bindings sim \
+	fmt lint header install uninstall clean help
 
 all: ## build libgrate.so and libgrate.a
 	@# Not `cargo build`: beside an rlib, which only tests need, cargo leaves link-time optimisation out. The hot calls are long
@@ -47,6 +47,12 @@ test-bindings: all ## the tests of the language bindings; test-cpp, -go, -java, 
 $(LANGUAGES:%=test-%): test-%: all
 	@TARGET="$(TARGET)" STRICT="$(STRICT)" scripts/test-bindings.sh $*
 
+sanitize: all ## the C tests with sanitizers in programs and library, and under valgrind (needs rust-src)
+	@CARGO="$(CARGO)" CC="$(CC)" TARGET="$(TARGET)" STRICT="$(STRICT)" scripts/sanitize.sh
+
+abi-check: all ## compare the header and the library with packaging/abi/baseline.txt, which UPDATE=1 rewrites
+	@CC="$(CC)" UPDATE="$(UPDATE)" scripts/abi-check.sh $(LIB)/libgrate.so
+
 # bench and sim have a target directory of their own: another crate there asks for other features of shared dependencies,
 # and cargo would build the library anew, without link-time optimisation.
 bench: COMPETITORS := $(TARGET)/bench/release
@@ -75,7 +81,7 @@ fmt: ## format the sources
 
 lint: ## formatting, clippy and rustdoc, warnings denied
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --lib --document-private-items
 
 header: ## write include/grate.h from the sources

@@ -16,15 +16,11 @@ export STRICT
 lib=$TARGET/release
 bin=$TARGET/c
 warn='-Wall -Wextra -Wpedantic -Werror'
-link="-L$lib -lgrate -Wl,-rpath,$lib -pthread"
+link="-Iinclude -L$lib -lgrate -Wl,-rpath,$lib"
 log=$TARGET/test.log
 mkdir -p "$bin"
 . scripts/suite.sh
-
-c_program() {
-    # shellcheck disable=SC2086 # lists of flags
-    $CC -std=c99 -O1 -g $warn -Iinclude -Ic-tests "$@" $link
-}
+. scripts/c-tests.sh
 
 header_is_current() {
     $CARGO run -q -p header -- "$TARGET/grate.h" && diff -u include/grate.h "$TARGET/grate.h"
@@ -33,7 +29,8 @@ header_is_current() {
 # What the README prints as an example, compiled as it stands.
 readme_example() {
     awk '/^```c$/ { on = 1; next } /^```$/ { if (on) exit } on' README.md >"$bin/readme.c"
-    test -s "$bin/readme.c" && c_program "$bin/readme.c" -o "$bin/readme" && "$bin/readme"
+    # shellcheck disable=SC2086 # a list of flags
+    test -s "$bin/readme.c" && c_program "$bin/readme.c" -o "$bin/readme" $link && "$bin/readme"
 }
 
 # The quickstart runs to its end and shows a decision with its four components.
@@ -42,47 +39,52 @@ demo() {
         && grep -q 'score .* = quota .*, health .*, priority .*, latency .* <- chosen' "$log.demo"
 }
 
+# The functions of the first header are those that its program calls.
+first_uses_all() {
+    scripts/abi-facts.sh c-tests/first/grate.h | sed -n 's/^function .*[ *]\(grate_[a-z_]*\)(.*/\1/p' | sort \
+        >"$bin/first.declared"
+    nm -u "$bin/first" | sed -n 's/^ *U \(grate_[a-z_]*\)$/\1/p' | sort | diff "$bin/first.declared" -
+}
+
+# One that panics on demand. That a release has no such function is scripts/abi-check.sh's to see.
+library_with_faults() {
+    "$CARGO" rustc -q --lib --crate-type cdylib --features fault-injection --target-dir "$TARGET/faults" \
+        && ln -sf libgrate.so "$TARGET/faults/debug/libgrate.so.0"
+}
+
 suite 'cargo test' "$CARGO" test --workspace --no-fail-fast
 one 'include/grate.h is what make header writes' header_is_current
 one 'the example of the README compiles and runs' readme_example
-one 'quickstart compiles' c_program examples-c/quickstart.c -o "$bin/quickstart"
+# shellcheck disable=SC2086 # a list of flags
+one 'quickstart compiles' c_program examples-c/quickstart.c -o "$bin/quickstart" $link
 one 'quickstart shows a decision with its four components' demo
 
-# The C tests, plainly and under valgrind: no error, no byte lost.
-for test in design_example conformance bad_input threads; do
-    case $test in
-        conformance) sources='c-tests/conformance.c c-tests/json.c' arguments=$(echo conformance/*.json) ;;
-        bad_input) sources=c-tests/bad_input.c arguments=include/grate.h ;;
-        *) sources=c-tests/$test.c arguments='' ;;
-    esac
-    # shellcheck disable=SC2086 # lists of files
-    if c_program $sources -o "$bin/$test" >"$log" 2>&1; then
-        suite "C: $test" "$bin/$test" $arguments
-        if has valgrind; then
-            one "C: $test under valgrind" valgrind -q --leak-check=full --show-leak-kinds=all --error-exitcode=1 \
-                "$bin/$test" $arguments
-        else
-            skip "C: $test under valgrind" 'valgrind is not installed'
-        fi
-    else
-        cat "$log"
-        echo "FAIL C: $test does not compile"
-        add 0 1 0
-    fi
+for test in $c_tests; do
+    # shellcheck disable=SC2086 # a list of arguments
+    built "$test" "$bin/$test" && suite "C: $test" "$bin/$test" $arguments
 done
+one 'the program of the first header uses all of it' first_uses_all
+one 'the library with faults compiles' library_with_faults
+if built panic "$bin/panic"; then
+    suite 'C: panic' env RUST_BACKTRACE=0 "$bin/panic"
+fi
+
+total 'ABI' scripts/abi-check.sh "$lib/libgrate.so"
+
+# What is skipped in scripts that add up is judged here.
+total 'sanitizers' env STRICT= CARGO="$CARGO" CC="$CC" CXX="$CXX" TARGET="$TARGET" scripts/sanitize.sh
 
 # Runs to its end; what it measures is no test.
 one 'bench: runs' make -s bench QUICK=1
 
 suite 'installed files' scripts/test-install.sh "$lib"
 
-# What is skipped there is judged here.
 total 'bindings' env STRICT= TARGET="$TARGET" scripts/test-bindings.sh
 
 # Without a web server and the like, a compiler can still tell whether grate.hpp works.
 if grep -q '^skipped: cpp: ' "$log" && has "$CXX"; then
     # shellcheck disable=SC2086 # lists of flags
-    if $CXX -std=c++17 -O1 -g $warn -Iinclude -Ic-tests c-tests/cpp_test.cpp -o "$bin/cpp_test" $link >"$log" 2>&1; then
+    if $CXX -std=c++17 -O1 -g $warn -Iinclude -Ic-tests c-tests/cpp_test.cpp -o "$bin/cpp_test" $link -pthread >"$log" 2>&1; then
         suite 'C++: grate.hpp' "$bin/cpp_test"
     else
         cat "$log"

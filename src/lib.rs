@@ -25,6 +25,8 @@ mod decision;
 pub mod engine;
 pub mod error;
 mod estimate;
+#[cfg(feature = "fault-injection")]
+mod fault;
 pub mod feedback;
 mod gate;
 pub mod health;

@@ -21,7 +21,10 @@ impl Lock {
         if !self.try_lock(by) {
             self.wait(by, rescue);
         }
-        Guard(self)
+        let guard = Guard(self);
+        #[cfg(feature = "fault-injection")]
+        crate::fault::point(crate::fault::Place::Lock);
+        guard
     }
 
     #[inline]

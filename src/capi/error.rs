@@ -206,11 +206,15 @@ pub(super) unsafe fn guard(err: *mut grate_error, body: impl FnOnce() -> Result<
         }
     }
     // Nothing of the engine is left locked by an unwinding call. A failure, which is large, is told where it arises.
-    let told = catch_unwind(AssertUnwindSafe(|| match body() {
-        // SAFETY: checked above.
-        Ok(()) => unsafe { tell(err, GRATE_OK, b"") },
-        // SAFETY: likewise.
-        Err(failure) => unsafe { tell(err, failure.code, failure.message.bytes()) },
+    let told = catch_unwind(AssertUnwindSafe(|| {
+        #[cfg(feature = "fault-injection")]
+        crate::fault::point(crate::fault::Place::Call);
+        match body() {
+            // SAFETY: checked above.
+            Ok(()) => unsafe { tell(err, GRATE_OK, b"") },
+            // SAFETY: likewise.
+            Err(failure) => unsafe { tell(err, failure.code, failure.message.bytes()) },
+        }
     }));
     told.unwrap_or_else(|payload| {
         let text = payload
