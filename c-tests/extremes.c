@@ -211,7 +211,9 @@ TEST(settings)
                                    FIELD(grate_engine_config, lease_ttl_ns, 'q'),
                                    FIELD(grate_engine_config, skew_ns, 'q'),
                                    FIELD(grate_engine_config, estimate_quantile, 'd'),
-                                   FIELD(grate_engine_config, max_retry_after_ns, 'q')};
+                                   FIELD(grate_engine_config, max_retry_after_ns, 'q'),
+                                   /* Without a path, nothing is made of that size. */
+                                   FIELD(grate_engine_config, state_size, 'q')};
     size_t f, v;
     int i, accepted = 0;
     for (f = 0; f < LENGTH(fields); f++) {

@@ -134,6 +134,11 @@ impl Engine {
         }
         drop(locked);
         engine.registry.get().write(|registry| engine.catch_up(registry));
+        let (registry, now) = engine.enter();
+        for gone in engine.state.memory.sharing().map(Sharing::gone).unwrap_or_default() {
+            engine.forget(&registry, gone, now);
+        }
+        drop(registry);
         engine.configure(|book| Ok((Book { settings, ..book.clone() }, Vec::new())))?;
         Ok(engine)
     }
@@ -559,15 +564,23 @@ impl Engine {
         #[cfg(unix)]
         if let Some(file) = self.state.memory.sharing() {
             file.note_time(now.mono, self.clock.unix_ns());
-            if let Some(gone) = file.next_if_gone()
-                && self.state.reclaim(&registry.wired, now, gone)
-            {
-                file.strike_out(gone);
+            if let Some(gone) = file.next_if_gone() {
+                self.forget(registry, gone, now);
             }
         }
         // Who computed when the next lease expires may have died before it was done.
         if before / NS_PER_SEC != now.mono / NS_PER_SEC {
             self.state.expire_leases(&registry.wired, now);
+        }
+    }
+
+    /// Ends the leases of a user of the state that is gone, and forgets it when all are ended.
+    #[cfg(unix)]
+    fn forget(&self, registry: &Registry, gone: u64, now: Now) {
+        if let Some(file) = self.state.memory.sharing()
+            && self.state.reclaim(&registry.wired, now, gone)
+        {
+            file.strike_out(gone);
         }
     }
 

@@ -37,7 +37,8 @@ fn in_rust() -> Vec<String> {
         grate_engine_config {
             struct_size, cooldown_trigger_count, clock, weight_quota, weight_health, weight_priority,
             weight_latency, min_health_for_selection, ewma_alpha, recovery_half_life_secs, cooldown_threshold,
-            cooldown_multiplier, max_cooldown_secs, lease_ttl_ns, skew_ns, estimate_quantile, max_retry_after_ns
+            cooldown_multiplier, max_cooldown_secs, lease_ttl_ns, skew_ns, estimate_quantile, max_retry_after_ns,
+            state_path, state_size, state_flags
         }
         grate_header_quota { struct_size, dimension, limit, remaining, reset_in_ms, window_ms }
         grate_header_report { struct_size, cached, retry_after_ms, quotas, quotas_capacity, quotas_len, quotas_total }

@@ -389,6 +389,12 @@ impl Sharing {
         }
     }
 
+    /// The users on the list that are gone.
+    pub(crate) fn gone(&self) -> Vec<User> {
+        let users = self.file_head().users.iter().map(Cell::get).filter(|user| *user != 0);
+        users.filter(|user| process::is_dead(process::of(*user))).collect()
+    }
+
     /// The next user on the list, if it is gone.
     pub(crate) fn next_if_gone(&self) -> Option<User> {
         let listed = &self.file_head().users;
