@@ -22,18 +22,19 @@ mkdir -p "$bin"
 "$CC" -std=c99 -O2 -Wall -Wextra -Wpedantic -Werror -Iinclude bindings/bench.c -o "$bin/bench-call" -L"$GRATE_PREFIX/lib" -lgrate ||
     exit 1
 
-# measure LANGUAGE COMMAND...: adds "LANGUAGE<TAB>C or other<TAB>empty<TAB>cycle" to the results.
+# measure LANGUAGE COMMAND...: adds "LANGUAGE<TAB>C or other<TAB>empty<TAB>cycle" to the results: a line, or one for each empty
+# call with which a cycle can be compared.
 measure() {
     beside=$1
     shift
-    line=$("$@" 2>"$results.log" | grep '^bench	')
-    if [ -z "$line" ]; then
+    lines=$("$@" 2>"$results.log" | grep '^bench	')
+    if [ -z "$lines" ]; then
         cat "$results.log" >&2
         echo "bench-bindings.sh: $beside: no result" >&2
         exit 1
     fi
-    echo "$line"
-    printf '%s\t%s\n' "$beside" "${line#bench	}" >>"$results"
+    echo "$lines"
+    echo "$lines" | sed "s/^bench/$beside/" >>"$results"
 }
 
 for language; do
@@ -65,17 +66,19 @@ awk -F'\t' '
         next
     }
     {
-        if (!($1 in empty)) { order[++languages] = $1; name[$1] = $2 }
-        empty[$1] = empty[$1] " " $3; cycle[$1] = cycle[$1] " " $4
+        if (!($2 in empty)) { order[++names] = $2; beside[$2] = $1 }
+        empty[$2] = empty[$2] " " $3; cycle[$2] = cycle[$2] " " $4
     }
     END {
-        if (!languages) exit
-        printf "%-10s %14s %20s %14s %18s %18s\n", "language", "empty call, ns", "acquire+complete, ns", "the same in C", "overhead per call",
+        if (!names) exit
+        printf "%-11s %14s %20s %14s %18s %18s\n", "language", "empty call, ns", "acquire+complete, ns", "the same in C", "overhead per call",
             "overhead / empty"
-        printf "%-10s %14.1f %20.1f\n", "C", median(c_empty), median(c_all)
-        for (i = 1; i <= languages; i++) {
-            l = order[i]; e = median(empty[l]); over = (median(cycle[l]) - median(c[l])) / 2
+        printf "%-11s %14.1f %20.1f\n", "C", median(c_empty), median(c_all)
+        for (i = 1; i <= names; i++) {
+            n = order[i]; l = beside[n]; e = median(empty[n]); over = (median(cycle[n]) - median(c[l])) / 2
             note = most[l] > 1.25 * least[l] ? sprintf("   C took %.0f to %.0f: repeat it on a quieter machine", least[l], most[l]) : ""
-            printf "%-10s %14.1f %20.1f %14.1f %18.1f %18.2f%s\n", name[l], e, median(cycle[l]), median(c[l]), over, over / e, note
+            printf "%-11s %14.1f %20.1f %14.1f %18.1f %18.2f%s\n", n, e, median(cycle[n]), median(c[l]), over, over / e, note
         }
+        if ("Ruby, C ext" in empty)
+            print "Ruby twice: its FFI is the gem ffi, on which the binding sits; a call of an extension in C is the cheapest there is."
     }' "$results"

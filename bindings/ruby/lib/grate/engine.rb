@@ -123,10 +123,15 @@ module Grate
     # @return [Lease, Object] the lease, or what the block returns
     # @raise [NoProviderAvailableError, UnknownCapabilityError, InvalidArgumentError, CapacityError]
     def acquire(capability, tokens: nil, input_tokens: nil, output_tokens: nil, bytes: nil, cost_micro_usd: nil,
-                exclude: nil, headroom: nil, explain: false, &block)
-      lease = route(true, capability, tokens, input_tokens, output_tokens, bytes, cost_micro_usd, exclude, headroom,
+                exclude: nil, headroom: nil, explain: false)
+      lease = @handle&.acquire(self, capability, tokens, input_tokens, output_tokens, bytes, cost_micro_usd, exclude,
+                               headroom, explain) ||
+              route(true, capability, tokens, input_tokens, output_tokens, bytes, cost_micro_usd, exclude, headroom,
                     explain)
-      block ? settling(lease, &block) : lease
+      # Not by `&block`, with which the keywords of every call would take a slower way.
+      return lease unless defined?(yield)
+
+      settling(lease) { yield lease }
     end
 
     # Settles the lease of a request that was sent: frees its slot, corrects the estimate to the actual usage, and learns

@@ -7,8 +7,8 @@ module Grate
   # A decision with a reservation, which is settled once: by {#complete} if the request was sent, by {#cancel} if it was
   # not. One that never is expires after `lease_ttl_ms` (10 minutes): its slot is freed, its usage stays counted.
   #
-  # The part in C, if there is one, keeps the fields and goes over the methods that know them: `initialize`, the readers, `raw`
-  # and `settled!`.
+  # The part in C, if there is one, keeps the fields and goes over the methods that know them: `initialize`, the readers, `raw`,
+  # `settle` and `settled!`.
   class Lease < Decision
     # @return [Integer] the number that {Engine#complete} and {Engine#cancel} take as well
     attr_reader :id
@@ -30,15 +30,8 @@ module Grate
     # @return [nil]
     def complete(outcome: nil, http_status: nil, latency_ms: nil, tokens: nil, input_tokens: nil, output_tokens: nil,
                  requests: nil, bytes: nil, cost_micro_usd: nil, retry_after_ms: nil, headers: nil)
-      if outcome || latency_ms || input_tokens || output_tokens || requests || bytes || cost_micro_usd ||
-         retry_after_ms || headers
-        engine.settle(id, outcome, http_status, latency_ms, retry_after_ms, requests, tokens, input_tokens,
-                      output_tokens, bytes, cost_micro_usd, headers)
-      else
-        engine.settle_plainly(id, http_status, tokens)
-      end
-      settled!
-      nil
+      settle(outcome, http_status, latency_ms, retry_after_ms, requests, tokens, input_tokens, output_tokens, bytes,
+             cost_micro_usd, headers)
     end
 
     # Gives the lease of a request back that was not sent, with all it reserved. See {Engine#cancel}.
@@ -65,6 +58,20 @@ module Grate
     end
 
     private
+
+    # {#complete}, positional.
+    def settle(outcome, http_status, latency_ms, retry_after_ms, requests, tokens, input_tokens, output_tokens, bytes,
+               cost_micro_usd, headers)
+      if outcome || latency_ms || input_tokens || output_tokens || requests || bytes || cost_micro_usd ||
+         retry_after_ms || headers
+        engine.settle(id, outcome, http_status, latency_ms, retry_after_ms, requests, tokens, input_tokens,
+                      output_tokens, bytes, cost_micro_usd, headers)
+      else
+        engine.settle_plainly(id, http_status, tokens)
+      end
+      settled!
+      nil
+    end
 
     def settled!
       @settled = true
