@@ -506,24 +506,24 @@ impl Engine {
     /// The configuration, held still, and the time, read before any lock: a clock may be the caller's code.
     #[inline]
     fn enter(&self) -> (RwLockReadGuard<'_, Arc<Registry>>, Now) {
-        loop {
-            self.at_home();
-            let now = self.now(self.needs_calendar.load(Ordering::Relaxed));
-            let registry = self.registry.get().read();
-            if self.is_outdated(&registry) {
-                drop(registry);
-                self.registry.get().write(|registry| self.catch_up(registry));
-                continue;
-            }
-            // Of all providers: their leases may hold slots of a pool that others wait for.
-            if self.state.head().next_expiry.get() <= now.mono {
-                self.state.expire_leases(&registry.wired, now);
-            }
-            if self.state.head().next_tick.get() <= now.mono {
-                self.tick(&registry, now);
-            }
-            return (registry, now);
+        self.at_home();
+        let now = self.now(self.needs_calendar.load(Ordering::Relaxed));
+        let registry = self.registry.get().read();
+        if self.is_outdated(&registry) {
+            drop(registry);
+            return self.enter_again();
         }
+        let head = self.state.head();
+        if head.next_expiry.get() <= now.mono || head.next_tick.get() <= now.mono {
+            self.look_after(&registry, now);
+        }
+        (registry, now)
+    }
+
+    #[cold]
+    fn enter_again(&self) -> (RwLockReadGuard<'_, Arc<Registry>>, Now) {
+        self.registry.get().write(|registry| self.catch_up(registry));
+        self.enter()
     }
 
     /// Whether another process has configured something since.
@@ -555,21 +555,24 @@ impl Engine {
         });
     }
 
-    /// From time to time somebody looks after the processes that share the state: ends the leases of one that is gone.
+    /// What somebody has to do from time to time: end the leases that have expired, and those of users of the state that are
+    /// gone.
     #[cold]
-    fn tick(&self, registry: &Registry, now: Now) {
+    fn look_after(&self, registry: &Registry, now: Now) {
         let head = self.state.head();
-        let before = head.next_tick.get();
-        head.next_tick.set(now.mono.saturating_add(TICK_NS));
+        let mut expire = head.next_expiry.get() <= now.mono;
         #[cfg(unix)]
-        if let Some(file) = self.state.memory.sharing() {
+        if let Some(file) = self.state.memory.sharing().filter(|_| head.next_tick.get() <= now.mono) {
+            // Who computed when the next lease expires may have died before it was done.
+            expire |= head.next_tick.get() / NS_PER_SEC != now.mono / NS_PER_SEC;
+            head.next_tick.set(now.mono.saturating_add(TICK_NS));
             file.note_time(now.mono, self.clock.unix_ns());
             if let Some(gone) = file.next_if_gone() {
                 self.forget(registry, gone, now);
             }
         }
-        // Who computed when the next lease expires may have died before it was done.
-        if before / NS_PER_SEC != now.mono / NS_PER_SEC {
+        // Of all providers: their leases may hold slots of a pool that others wait for.
+        if expire {
             self.state.expire_leases(&registry.wired, now);
         }
     }

@@ -23,6 +23,7 @@ use crate::table::{Cell, Record, Run, Table};
 /// The records of an engine.
 pub(crate) struct State {
     pub(crate) memory: Arc<Memory>,
+    head: Record<Head>,
     pub(crate) providers: Table<Provider>,
     pub(crate) quotas: Table<Quota>,
     pub(crate) marks: Table<Mark>,
@@ -125,8 +126,16 @@ struct Operation<'a> {
     memory: &'a Memory,
 }
 
-impl Drop for Operation<'_> {
+impl Operation<'_> {
     #[inline]
+    fn end(self) {
+        self.journal.close();
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Operation<'_> {
+    #[cold]
     fn drop(&mut self) {
         self.journal.undo(self.memory);
     }
@@ -146,13 +155,14 @@ impl State {
             provider_names: Table::new(&memory),
             pool_names: Table::new(&memory),
             journals: Table::new(&memory),
+            head: Record::head(&memory),
             memory,
         }
     }
 
     #[inline]
     pub(crate) fn head(&self) -> &Head {
-        self.memory.head()
+        &self.head
     }
 
     /// The name of a provider's record; empty if there is none.
@@ -188,7 +198,7 @@ impl State {
             wired.begin();
             let operation = Operation { journal: &wired.journal, memory: &self.memory };
             let result = work(Locked { state: self, all, wired, index, provider, now });
-            operation.journal.close();
+            operation.end();
             Some(result)
         };
         self.with_pools(wired.pools(), index, now, work)

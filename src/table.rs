@@ -10,7 +10,7 @@ use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-use crate::memory::{ALIGN, Memory, Stored};
+use crate::memory::{ALIGN, Head, Memory, Stored};
 
 /// An integer of a record.
 #[derive(Debug, Default)]
@@ -164,6 +164,13 @@ impl<T> Deref for Run<T> {
     fn deref(&self) -> &[T] {
         // SAFETY: likewise.
         unsafe { self.at.as_ref() }
+    }
+}
+
+impl Record<Head> {
+    /// The head of a memory.
+    pub(crate) fn head(memory: &Arc<Memory>) -> Self {
+        Self { at: NonNull::from(memory.head()), _memory: memory.clone() }
     }
 }
 
