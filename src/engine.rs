@@ -1,6 +1,6 @@
 //! The engine: choosing, reserving, settling, observing.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_char};
 #[cfg(unix)]
 use std::path::Path;
 use std::sync::Arc;
@@ -289,6 +289,12 @@ impl Engine {
     /// The name of a provider's record; empty if there is none. Valid as long as the engine.
     pub fn provider_name(&self, provider: u32) -> &CStr {
         self.state.provider_name(provider)
+    }
+
+    /// The same, NUL-terminated.
+    #[inline]
+    pub(crate) fn provider_name_ptr(&self, provider: u32) -> *const c_char {
+        self.state.provider_name_ptr(provider)
     }
 
     /// Chooses a provider and changes nothing.

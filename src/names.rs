@@ -1,7 +1,7 @@
 //! Names that are handed out as pointers: they lie among the records, and stay as long as the engine.
 #![allow(unsafe_code, reason = "shows words as text")]
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_char};
 
 use crate::config::MAX_NAME_LEN;
 use crate::table::Cell;
@@ -46,6 +46,12 @@ impl Name {
 }
 
 impl ProviderName {
+    /// The same as [`Self::get`], without a look at its length.
+    #[inline]
+    pub(crate) fn as_ptr(&self) -> *const c_char {
+        std::ptr::from_ref(self).cast()
+    }
+
     pub(crate) fn set(&self, name: &str) {
         self.0.set(name);
     }

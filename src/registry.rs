@@ -125,6 +125,7 @@ impl Registry {
 
     /// Takes over a book that is in force already.
     pub(crate) fn adopt(&mut self, book: Book, state: &State) -> Option<()> {
+        state.name(&book);
         let wired = (0..).zip(&book.providers).map(|(index, entry)| state.wire(index, entry, &book));
         self.wired = wired.collect::<Option<_>>()?;
         self.derive(book, state)

@@ -1,7 +1,7 @@
 //! The records of an engine, and how a provider and its quotas are locked together.
 
 use std::collections::BTreeMap;
-use std::ffi::CStr;
+use std::ffi::{CStr, c_char};
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -168,6 +168,12 @@ impl State {
     /// The name of a provider's record; empty if there is none.
     pub(crate) fn provider_name(&self, index: u32) -> &CStr {
         self.provider_names.get(index as usize).map(ProviderName::get).unwrap_or_default()
+    }
+
+    /// The same, NUL-terminated.
+    #[inline]
+    pub(crate) fn provider_name_ptr(&self, index: u32) -> *const c_char {
+        self.provider_names.get(index as usize).map_or(c"".as_ptr(), ProviderName::as_ptr)
     }
 
     /// The pool name of a quota; `None` if it is a provider's own.

@@ -586,7 +586,7 @@ fn candidate(c: &Ranked, engine: &Engine) -> grate_candidate {
     grate_candidate {
         struct_size: size_of::<grate_candidate>() as u32,
         held_by,
-        provider: engine.provider_name(c.provider).as_ptr(),
+        provider: engine.provider_name_ptr(c.provider),
         score: c.score.total,
         quota_score: c.score.quota,
         health_score: c.score.health,
