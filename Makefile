@@ -1,11 +1,12 @@
-# Targets: all demo demo-http test test-bindings bench bench-check bench-bindings sim fmt lint header install uninstall clean,
-# and test-LANGUAGE for each binding.   make help tells what each does.
+# Targets: all demo demo-http test test-bindings bench bench-check bench-bindings soak sim fmt lint header install uninstall
+# clean, and test-LANGUAGE for each binding.   make help tells what each does.
 
 CARGO ?= cargo
 CC ?= cc
 CFLAGS ?= -O2
 PREFIX ?= /usr/local
 DESTDIR ?=
+SOAK_MINUTES ?= 10
 # Where cargo builds; absolute, because programs find the library there at run time.
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 LIB := $(TARGET)/release
@@ -16,7 +17,7 @@ LINK := -L$(LIB) -lgrate -Wl,-rpath,$(LIB)
 
 LANGUAGES := cpp go java node python ruby
 
-.PHONY: all demo demo-http test test-bindings $(LANGUAGES:%=test-%) bench bench-check bench-bindings sim fmt lint header \
+.PHONY: all demo demo-http test test-bindings $(LANGUAGES:%=test-%) bench bench-check bench-bindings soak sim fmt lint header \
 	install uninstall clean help
 
 all: ## build libgrate.so and libgrate.a
@@ -66,6 +67,12 @@ bench-check: all ## compare the instructions of the hot calls with tools/bench/b
 
 bench-bindings: all ## what a call costs in each language, beside C (ROUNDS=1: in a minute)
 	@CC="$(CC)" TARGET="$(TARGET)" $(if $(ROUNDS),ROUNDS="$(ROUNDS)") scripts/bench-bindings.sh $(LANGUAGES)
+
+soak: SOURCES := $(filter-out %_test.c,$(wildcard tools/soak/*.c))
+soak: all ## all calls on eight threads for SOAK_MINUTES (10): memory, counters, and every window recounted
+	@mkdir -p $(BIN)
+	$(CC) $(CFLAGS) $(WARN) -Iinclude $(SOURCES) -o $(BIN)/soak $(LINK) -pthread
+	$(BIN)/soak --minutes $(SOAK_MINUTES)
 
 sim: ## simulate routers on a mock clock, libgrate among them: tables, and charts into docs/sim (SIM="--seed 2")
 	$(CARGO) run --release -q -p sim --target-dir $(TARGET)/sim -- $(SIM)

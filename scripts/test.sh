@@ -71,6 +71,17 @@ for test in design_example conformance bad_input threads; do
     fi
 done
 
+# The soak in short; that its recount notices what is too much, in every kind of window and in the whole.
+recount() {
+    c_program tools/soak/recount_test.c tools/soak/recount.c -o "$bin/recount" && "$bin/recount"
+}
+planted_excess() {
+    ! "$bin/soak" --minutes 0.05 --plant >"$log.planted" && grep 'units in the window' "$log.planted"
+}
+suite 'C: recount' recount
+suite 'soak: 12 s of all calls on eight threads' make -s soak SOAK_MINUTES=0.2
+one 'soak: a planted excess is noticed' planted_excess
+
 # Runs to its end; what it measures is no test.
 one 'bench: runs' make -s bench QUICK=1
 
