@@ -1,5 +1,5 @@
-# Targets: all demo demo-http test test-bindings bench bench-check bench-bindings soak sim fmt lint header install uninstall
-# clean, and test-LANGUAGE for each binding.   make help tells what each does.
+# Targets: all demo demo-http test test-bindings bench bench-check bench-bindings soak sim fmt lint header reproducible deny
+# advisories install uninstall clean, and test-LANGUAGE for each binding.   make help tells what each does.
 
 CARGO ?= cargo
 CC ?= cc
@@ -10,6 +10,10 @@ SOAK_MINUTES ?= 10
 # Where cargo builds; absolute, because programs find the library there at run time.
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 LIB := $(TARGET)/release
+# The same sources and tools give the same bytes, wherever they and cargo lie: no path of this machine gets into the library.
+REMAP = --remap-path-prefix=$(CURDIR)=/libgrate --remap-path-prefix=$(TARGET)=/libgrate/target \
+	--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo \
+	--remap-path-prefix=$$(rustc --print sysroot)/lib/rustlib/src/rust=/rustc/$$(rustc -vV | sed -n 's/^commit-hash: //p')
 BIN := $(TARGET)/c
 
 WARN := -std=c99 -Wall -Wextra -Wpedantic -Werror
@@ -18,12 +22,12 @@ LINK := -L$(LIB) -lgrate -Wl,-rpath,$(LIB)
 LANGUAGES := cpp go java node python ruby
 
 .PHONY: all demo demo-http test test-bindings $(LANGUAGES:%=test-%) bench bench-check bench-bindings soak sim fmt lint header \
-	install uninstall clean help
+	reproducible deny advisories install uninstall clean help
 
 all: ## build libgrate.so and libgrate.a
 	@# Not `cargo build`: beside an rlib, which only tests need, cargo leaves link-time optimisation out. The hot calls are long
 	@# chains of small functions: inlined without the usual limit, they take an eighth fewer instructions.
-	$(CARGO) rustc --release --lib --crate-type cdylib,staticlib -- -C llvm-args=--inline-threshold=1000
+	RUSTFLAGS="$(RUSTFLAGS) $(REMAP)" $(CARGO) rustc --release --lib --crate-type cdylib,staticlib -- -C llvm-args=--inline-threshold=1000
 	@# Programs ask for the SONAME, which cargo knows nothing of.
 	@test ! -f $(LIB)/libgrate.so || ln -sf libgrate.so $(LIB)/libgrate.so.0
 
@@ -87,6 +91,15 @@ lint: ## formatting, clippy and rustdoc, warnings denied
 
 header: ## write include/grate.h from the sources
 	$(CARGO) run -q -p header -- include/grate.h
+
+reproducible: all ## build once more elsewhere, and compare the libraries byte for byte
+	scripts/reproducible.sh $(LIB)
+
+deny: ## licences, sources and duplicates of the dependencies, by deny.toml (needs cargo-deny)
+	$(CARGO) deny --workspace check -D warnings bans licenses sources
+
+advisories: ## known weaknesses of the dependencies (needs cargo-deny, and asks GitHub)
+	$(CARGO) deny --workspace check advisories
 
 install: all ## install library, headers, pkg-config and CMake files below DESTDIR and PREFIX
 	PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" scripts/install.sh install $(LIB)
