@@ -1,5 +1,5 @@
-# Targets: all demo demo-http test test-bindings bench bench-check bench-bindings soak sim fmt lint header reproducible deny
-# advisories install uninstall clean, and test-LANGUAGE for each binding.   make help tells what each does.
+# Targets: all demo demo-http test test-bindings bench bench-check bench-bindings soak model-check sim fmt lint header
+# reproducible deny advisories install uninstall clean, and test-LANGUAGE for each binding.   make help tells what each does.
 
 CARGO ?= cargo
 CC ?= cc
@@ -21,7 +21,7 @@ LINK := -L$(LIB) -lgrate -Wl,-rpath,$(LIB)
 
 LANGUAGES := cpp go java node python ruby
 
-.PHONY: all demo demo-http test test-bindings $(LANGUAGES:%=test-%) bench bench-check bench-bindings soak sim fmt lint header \
+.PHONY: all demo demo-http test test-bindings $(LANGUAGES:%=test-%) bench bench-check bench-bindings soak model-check sim fmt lint header \
 	reproducible deny advisories install uninstall clean help
 
 all: ## build libgrate.so and libgrate.a
@@ -77,6 +77,9 @@ soak: all ## all calls on eight threads for SOAK_MINUTES (10): memory, counters,
 	@mkdir -p $(BIN)
 	$(CC) $(CFLAGS) $(WARN) -Iinclude $(SOURCES) -o $(BIN)/soak $(LINK) -pthread
 	$(BIN)/soak --minutes $(SOAK_MINUTES)
+
+model-check: ## the locks, in all orders in which threads may take their steps
+	$(CARGO) run -q -p model
 
 sim: ## simulate routers on a mock clock, libgrate among them: tables, and charts into docs/sim (SIM="--seed 2")
 	$(CARGO) run --release -q -p sim --target-dir $(TARGET)/sim -- $(SIM)

@@ -71,6 +71,8 @@ for test in design_example conformance bad_input threads; do
     fi
 done
 
+suite 'the locks, in all orders of steps' make -s model-check
+
 # The soak in short; that its recount notices what is too much, in every kind of window and in the whole.
 recount() {
     c_program tools/soak/recount_test.c tools/soak/recount.c -o "$bin/recount" && "$bin/recount"
@@ -84,6 +86,13 @@ one 'soak: a planted excess is noticed' planted_excess
 
 # Runs to its end; what it measures is no test.
 one 'bench: runs' make -s bench QUICK=1
+
+one 'the libraries are the same, byte for byte, when they are built elsewhere' make -s reproducible
+if "$CARGO" deny --version >/dev/null 2>&1; then
+    one 'dependencies: licences, sources and duplicates' make -s deny
+else
+    skip 'dependencies: licences, sources and duplicates' 'cargo-deny is not installed: cargo install cargo-deny --locked'
+fi
 
 suite 'installed files' scripts/test-install.sh "$lib"
 

@@ -36,6 +36,7 @@ pub mod provider;
 mod quota;
 mod registry;
 pub mod score;
+mod sync;
 mod table;
 pub mod usage;
 
