@@ -11,7 +11,7 @@ CC=${CC:-cc}
 CXX=${CXX:-c++}
 TARGET=${TARGET:-$PWD/target}
 STRICT=${STRICT:-}
-export STRICT
+export CARGO STRICT
 
 lib=$TARGET/release
 bin=$TARGET/c
@@ -88,6 +88,12 @@ one 'soak: a planted excess is noticed' planted_excess
 one 'bench: runs' make -s bench QUICK=1
 
 one 'the libraries are the same, byte for byte, when they are built elsewhere' make -s reproducible
+map_is_complete() {
+    find src -name '*.rs' ! -name tests.rs | sed 's/^src.//' | sort >"$log.files"
+    sed -n 's/^| `\([a-z_/]*\.rs\)`.*/\1/p' CONTRIBUTING.md | sort | diff - "$log.files"
+}
+one 'CONTRIBUTING.md has every file of src on its map' map_is_complete
+one 'docs/dependencies.md lists the dependencies' scripts/dependencies.sh
 if "$CARGO" deny --version >/dev/null 2>&1; then
     one 'dependencies: licences, sources and duplicates' make -s deny
 else
