@@ -21,13 +21,14 @@ LINK := -L$(LIB) -lgrate -Wl,-rpath,$(LIB)
 
 LANGUAGES := cpp go java node python ruby
 
-.PHONY: all demo demo-http test test-bindings $(LANGUAGES:%=test-%) bench bench-check bench-bindings soak model-check sim fmt lint header \
-	reproducible deny advisories install uninstall clean help
+.PHONY: all demo demo-http test test-bindings $(LANGUAGES:%=test-%) bench bench-check bench-bindings soak model-check \
+	sim fmt lint header reproducible deny advisories install uninstall clean help
 
 all: ## build libgrate.so and libgrate.a
 	@# Not `cargo build`: beside an rlib, which only tests need, cargo leaves link-time optimisation out. The hot calls are long
 	@# chains of small functions: inlined without the usual limit, they take an eighth fewer instructions.
-	RUSTFLAGS="$(RUSTFLAGS) $(REMAP)" $(CARGO) rustc --release --lib --crate-type cdylib,staticlib -- -C llvm-args=--inline-threshold=1000
+	RUSTFLAGS="$(RUSTFLAGS) $(REMAP)" $(CARGO) rustc --release --lib --crate-type cdylib,staticlib -- \
+		-C llvm-args=--inline-threshold=1000
 	@# Programs ask for the SONAME, which cargo knows nothing of.
 	@test ! -f $(LIB)/libgrate.so || ln -sf libgrate.so $(LIB)/libgrate.so.0
 
