@@ -1,14 +1,20 @@
-# Targets: all demo demo-http test test-bindings sanitize abi-check bench bench-check bench-bindings sim fmt lint header
-# install uninstall clean, and test-LANGUAGE for each binding.   make help tells what each does.
+# Targets: all demo demo-http test test-bindings sanitize abi-check bench bench-check bench-bindings soak model-check sim fmt
+# lint header reproducible deny advisories install uninstall clean, and test-LANGUAGE for each binding.   make help tells what
+# each does.
 
 CARGO ?= cargo
 CC ?= cc
 CFLAGS ?= -O2
 PREFIX ?= /usr/local
 DESTDIR ?=
+SOAK_MINUTES ?= 10
 # Where cargo builds; absolute, because programs find the library there at run time.
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 LIB := $(TARGET)/release
+# The same sources and tools give the same bytes, wherever they and cargo lie: no path of this machine gets into the library.
+REMAP = --remap-path-prefix=$(CURDIR)=/libgrate --remap-path-prefix=$(TARGET)=/libgrate/target \
+	--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo \
+	--remap-path-prefix=$$(rustc --print sysroot)/lib/rustlib/src/rust=/rustc/$$(rustc -vV | sed -n 's/^commit-hash: //p')
 BIN := $(TARGET)/c
 
 WARN := -std=c99 -Wall -Wextra -Wpedantic -Werror
@@ -16,13 +22,14 @@ LINK := -L$(LIB) -lgrate -Wl,-rpath,$(LIB)
 
 LANGUAGES := cpp go java node python ruby
 
-.PHONY: all demo demo-http test test-bindings $(LANGUAGES:%=test-%) sanitize abi-check bench bench-check bench-bindings sim \
-	fmt lint header install uninstall clean help
+.PHONY: all demo demo-http test test-bindings $(LANGUAGES:%=test-%) sanitize abi-check bench bench-check bench-bindings soak \
+	model-check sim fmt lint header reproducible deny advisories install uninstall clean help
 
 all: ## build libgrate.so and libgrate.a
 	@# Not `cargo build`: beside an rlib, which only tests need, cargo leaves link-time optimisation out. The hot calls are long
 	@# chains of small functions: inlined without the usual limit, they take an eighth fewer instructions.
-	$(CARGO) rustc --release --lib --crate-type cdylib,staticlib -- -C llvm-args=--inline-threshold=1000
+	RUSTFLAGS="$(RUSTFLAGS) $(REMAP)" $(CARGO) rustc --release --lib --crate-type cdylib,staticlib -- \
+		-C llvm-args=--inline-threshold=1000
 	@# Programs ask for the SONAME, which cargo knows nothing of.
 	@test ! -f $(LIB)/libgrate.so || ln -sf libgrate.so $(LIB)/libgrate.so.0
 
@@ -73,6 +80,15 @@ bench-check: all ## compare the instructions of the hot calls with tools/bench/b
 bench-bindings: all ## what a call costs in each language, beside C (ROUNDS=1: in a minute)
 	@CC="$(CC)" TARGET="$(TARGET)" $(if $(ROUNDS),ROUNDS="$(ROUNDS)") scripts/bench-bindings.sh $(LANGUAGES)
 
+soak: SOURCES := $(filter-out %_test.c,$(wildcard tools/soak/*.c))
+soak: all ## all calls on eight threads for SOAK_MINUTES (10): memory, counters, and every window recounted
+	@mkdir -p $(BIN)
+	$(CC) $(CFLAGS) $(WARN) -Iinclude $(SOURCES) -o $(BIN)/soak $(LINK) -pthread
+	$(BIN)/soak --minutes $(SOAK_MINUTES)
+
+model-check: ## the locks, in all orders in which threads may take their steps
+	$(CARGO) run -q -p model
+
 sim: ## simulate routers on a mock clock, libgrate among them: tables, and charts into docs/sim (SIM="--seed 2")
 	$(CARGO) run --release -q -p sim --target-dir $(TARGET)/sim -- $(SIM)
 
@@ -86,6 +102,15 @@ lint: ## formatting, clippy and rustdoc, warnings denied
 
 header: ## write include/grate.h from the sources
 	$(CARGO) run -q -p header -- include/grate.h
+
+reproducible: all ## build once more elsewhere, and compare the libraries byte for byte
+	scripts/reproducible.sh $(LIB)
+
+deny: ## licences, sources and duplicates of the dependencies, by deny.toml (needs cargo-deny)
+	$(CARGO) deny --workspace check -D warnings bans licenses sources
+
+advisories: ## known weaknesses of the dependencies (needs cargo-deny, and asks GitHub)
+	$(CARGO) deny --workspace check advisories
 
 install: all ## install library, headers, pkg-config and CMake files below DESTDIR and PREFIX
 	PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" scripts/install.sh install $(LIB)

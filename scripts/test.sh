@@ -11,7 +11,7 @@ CC=${CC:-cc}
 CXX=${CXX:-c++}
 TARGET=${TARGET:-$PWD/target}
 STRICT=${STRICT:-}
-export STRICT
+export CARGO STRICT
 
 lib=$TARGET/release
 bin=$TARGET/c
@@ -74,8 +74,34 @@ total 'ABI' scripts/abi-check.sh "$lib/libgrate.so"
 # What is skipped in scripts that add up is judged here.
 total 'sanitizers' env STRICT= CARGO="$CARGO" CC="$CC" CXX="$CXX" TARGET="$TARGET" scripts/sanitize.sh
 
+suite 'the locks, in all orders of steps' make -s model-check
+
+# The soak in short; that its recount notices what is too much, in every kind of window and in the whole.
+recount() {
+    c_program tools/soak/recount_test.c tools/soak/recount.c -o "$bin/recount" && "$bin/recount"
+}
+planted_excess() {
+    ! "$bin/soak" --minutes 0.05 --plant >"$log.planted" && grep 'units in the window' "$log.planted"
+}
+suite 'C: recount' recount
+suite 'soak: 12 s of all calls on eight threads' make -s soak SOAK_MINUTES=0.2
+one 'soak: a planted excess is noticed' planted_excess
+
 # Runs to its end; what it measures is no test.
 one 'bench: runs' make -s bench QUICK=1
+
+one 'the libraries are the same, byte for byte, when they are built elsewhere' make -s reproducible
+map_is_complete() {
+    find src -name '*.rs' ! -name tests.rs | sed 's/^src.//' | sort >"$log.files"
+    sed -n 's/^| `\([a-z_/]*\.rs\)`.*/\1/p' CONTRIBUTING.md | sort | diff - "$log.files"
+}
+one 'CONTRIBUTING.md has every file of src on its map' map_is_complete
+one 'docs/dependencies.md lists the dependencies' scripts/dependencies.sh
+if "$CARGO" deny --version >/dev/null 2>&1; then
+    one 'dependencies: licences, sources and duplicates' make -s deny
+else
+    skip 'dependencies: licences, sources and duplicates' 'cargo-deny is not installed: cargo install cargo-deny --locked'
+fi
 
 suite 'installed files' scripts/test-install.sh "$lib"
 

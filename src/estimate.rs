@@ -1,6 +1,6 @@
 //! What a request will use, learned from those before it: per capability and provider, for estimates that callers leave out.
 
-use crate::table::{Cell, FloatCell};
+use crate::cell::{Cell, FloatCell};
 use crate::usage::{COUNTED, Reported, Usage};
 
 /// Share of a new value in the averages, once there are enough: a change of traffic shows within some tens of requests.

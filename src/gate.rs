@@ -1,9 +1,9 @@
 //! A lock for what every call reads and hardly any changes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard, STRIPES, stripe};
 
 /// One value behind many locks, of which a reader takes one: threads that read do not share a cache line. Who changes it
 /// takes all of them.
@@ -14,22 +14,9 @@ pub(crate) struct Gate<T> {
     stripes: [Stripe<T>; STRIPES],
 }
 
-const STRIPES: usize = 1 << STRIPE_BITS;
-/// Two threads meet on one stripe in one of 64 cases, and are then somewhat slower.
-const STRIPE_BITS: u32 = 6;
-
 /// As large as the two cache lines that processors fetch at once.
 #[repr(align(128))]
 struct Stripe<T>(RwLock<Arc<T>>);
-
-/// The stripe of this thread, by where its stack lies. Nothing depends on it but speed.
-#[inline]
-fn stripe() -> usize {
-    let here = 0u8;
-    let region = std::ptr::from_ref(&here).addr() as u64 >> 16;
-    // Spreads neighbours over all bits (the multiplier is 2^64 / golden ratio, as in Fibonacci hashing).
-    (region.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (u64::BITS - STRIPE_BITS)) as usize
-}
 
 impl<T> Gate<T> {
     pub(crate) fn new(value: T) -> Self {

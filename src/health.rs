@@ -1,9 +1,9 @@
 //! Health, cooldown and latency of a provider: what its outcomes say.
 
+use crate::cell::{Cell, FloatCell};
 use crate::config::{Settings, secs_to_ns};
 use crate::decay::half_to_the;
 use crate::feedback::Outcome;
-use crate::table::{Cell, FloatCell};
 
 /// Share of a new latency in the average.
 const LATENCY_ALPHA: f64 = 0.3;

@@ -7,8 +7,9 @@
 
 use std::sync::atomic::{Ordering, fence};
 
+use crate::cell::Cell;
 use crate::memory::{Memory, Stored};
-use crate::table::{Cell, Run, Table};
+use crate::table::{Run, Table};
 
 /// A word of a journal.
 #[derive(Debug, Default)]

@@ -1,9 +1,10 @@
 //! Leases: checked handles, and the records behind them.
 
+use crate::cell::{Cell, SmallCell};
 #[cfg(unix)]
 use crate::clock::Now;
 use crate::journal::Journal;
-use crate::table::{Cell, SmallCell, Table};
+use crate::table::Table;
 use crate::usage::{COUNTED, Usage};
 
 /// A lease as the caller holds it: the record's index and its generation. Below 2^63, never 0.

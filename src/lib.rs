@@ -17,6 +17,7 @@
 
 mod book;
 pub mod capi;
+mod cell;
 mod choice;
 pub mod clock;
 pub mod config;
@@ -45,6 +46,7 @@ mod registry;
 pub mod score;
 pub mod shared;
 mod state;
+mod sync;
 mod table;
 pub mod usage;
 

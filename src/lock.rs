@@ -1,7 +1,9 @@
 //! The lock of a record: one word, held for tens of nanoseconds, taken without a system call.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{hint, thread};
 
 /// A lock. It is not fair: who has just had it mostly gets it again, which is what keeps the record in one core's cache.
 #[derive(Debug, Default)]
@@ -50,9 +52,9 @@ impl Lock {
         let mut round = 0u32;
         loop {
             match round {
-                0..SPINS => (0..FIRST_SPIN << round).for_each(|_| std::hint::spin_loop()),
-                SPINS..YIELDS => std::thread::yield_now(),
-                _ => std::thread::sleep(NAP),
+                0..SPINS => (0..FIRST_SPIN << round).for_each(|_| hint::spin_loop()),
+                SPINS..YIELDS => thread::yield_now(),
+                _ => thread::sleep(NAP),
             }
             let holder = self.holder();
             if holder == FREE && self.try_lock(by) {
@@ -87,7 +89,7 @@ impl Drop for Guard<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::Cell;
+    use crate::cell::Cell;
 
     #[test]
     fn no_step_is_lost() {

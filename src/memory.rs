@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::cell::Cell;
 use crate::lock::{Guard, Lock};
 #[cfg(unix)]
 use crate::shared::Sharing;
 use crate::shared::process::{self, Process, User};
-use crate::table::{CHUNKS, Cell, chunks_for, records_of};
+use crate::table::{CHUNKS, chunks_for, records_of};
 
 /// A record: cells and nothing else.
 ///

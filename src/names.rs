@@ -3,8 +3,8 @@
 
 use std::ffi::{CStr, c_char};
 
+use crate::cell::Cell;
 use crate::config::MAX_NAME_LEN;
-use crate::table::Cell;
 
 /// A name, NUL-terminated. Set once, before anyone hears of it.
 #[derive(Debug, Default)]

@@ -1,5 +1,6 @@
 //! A provider's record, and what operations do to it and its quotas while they are locked.
 
+use crate::cell::{Cell, FloatCell, SmallCell};
 use crate::clock::Now;
 use crate::config::{Dimension, Settings, Strategy, ms_to_ns};
 use crate::estimate::Estimator;
@@ -9,7 +10,7 @@ use crate::lease::{Grant, Lease, LeaseId, LeaseList, Leases};
 use crate::lock::Lock;
 use crate::quota::{LimitSource, Peak, QuotaRef, Told};
 use crate::state::{Link, State, Wired};
-use crate::table::{Cell, FloatCell, SmallCell, Table};
+use crate::table::Table;
 use crate::usage::{Reported, Usage};
 
 /// Counters of a provider, or their sum over all.

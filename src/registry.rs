@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use crate::book::Book;
+use crate::cell::Cell;
 use crate::clock::Now;
 use crate::config::{CapabilityConfig, Settings, Strategy, validate_name};
 use crate::error::Error;
@@ -12,7 +13,7 @@ use crate::estimate::Estimator;
 use crate::provider::Provider;
 use crate::score::{Score, priority_component};
 use crate::state::{Reserved, State, Wired};
-use crate::table::{Cell, Record};
+use crate::table::Record;
 
 /// A capability, ready to route.
 #[derive(Clone)]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use crate::book::{self, Book};
+use crate::cell::Cell;
 use crate::clock::Now;
 use crate::config::Dimension;
 use crate::estimate::Estimator;
@@ -18,7 +19,7 @@ use crate::names::{PoolName, ProviderName};
 use crate::provider::{Counters, Locked, Provider};
 use crate::quota::{Mark, Quota, QuotaRef};
 use crate::registry::Registry;
-use crate::table::{Cell, Record, Run, Table};
+use crate::table::{Record, Run, Table};
 
 /// The records of an engine.
 pub(crate) struct State {

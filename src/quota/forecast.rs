@@ -1,9 +1,9 @@
 //! The anticipation: how much of a quota will be left a short horizon from now.
 
 use super::QuotaRef;
+use crate::cell::Cell;
 use crate::clock::Now;
 use crate::config::{NS_PER_SEC, Strategy};
-use crate::table::Cell;
 
 /// The forecast looks ahead by the window divided by this, and remembers the burn for as long: 10 s for a minute. Shorter
 /// follows priorities closer and sees a burst too late; longer spreads load that could have stayed. Measured over 24

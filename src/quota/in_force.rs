@@ -6,9 +6,9 @@
 //! others were faster: a margin is kept free of them.
 
 use super::{QuotaRef, fixed_window, rolling};
+use crate::cell::{Cell, SmallCell};
 use crate::clock::Now;
 use crate::config::{Dimension, NS_PER_SEC, QuotaConfig, Strategy};
-use crate::table::{Cell, SmallCell};
 
 // "Measured" is over 24 families of simulated load, 72 runs, as 429s per 1000 attempts at goodput.
 

@@ -6,9 +6,9 @@
 //! less than a 2^33rd of the largest count. The layout follows what it is given.
 
 use super::QuotaRef;
+use crate::cell::Cell;
 #[cfg(unix)]
 use crate::clock::Now;
-use crate::table::Cell;
 
 /// Units charged up to a time, and whether charges of different times share it.
 #[derive(Debug, Default)]

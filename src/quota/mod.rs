@@ -12,10 +12,11 @@ mod marks;
 mod rolling;
 mod token_bucket;
 
+use crate::cell::{Cell, SmallCell};
 use crate::clock::Now;
 use crate::config::{Dimension, QuotaConfig, Strategy};
 use crate::lock::Lock;
-use crate::table::{Cell, Run, SmallCell, Table};
+use crate::table::{Run, Table};
 
 pub(crate) use forecast::Peak;
 pub use in_force::LimitSource;

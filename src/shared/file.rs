@@ -19,10 +19,10 @@ use super::check::put_right;
 use super::mapping::{Locked, Mapping, allocate};
 use super::process::{self, User};
 use crate::book::Book;
+use crate::cell::Cell;
 use crate::error::Error;
 use crate::lock::Lock;
 use crate::memory::{ALIGN, Head, Memory};
-use crate::table::Cell;
 
 /// What stands at the beginning.
 #[repr(C, align(128))]
