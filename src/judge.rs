@@ -5,7 +5,7 @@ use crate::config::{Dimension, Settings};
 use crate::decision::{Estimate, HeldBy, Ranked};
 use crate::estimate::Estimator;
 use crate::provider::Locked;
-use crate::quota::{NEVER, Peak};
+use crate::quota::{NEVER, Peak, QuotaRef};
 use crate::registry::Row;
 use crate::score::{PLENTY, Score, latency_component, quota_component};
 use crate::usage::Usage;
@@ -143,7 +143,7 @@ pub(crate) fn hold(
         // Of what is neither told nor learned, one unit must be there: what is spent is not chosen.
         let n = usage.of(q.dimension());
         let n = if n == 0 && estimate.usage.of(q.dimension()).is_none() { 1 } else { n };
-        if q.fits(now, n, estimate.headroom) {
+        if q.fits(now, n, estimate.headroom) || risen(&q, now, n, estimate.headroom) {
             continue;
         }
         let first_is_enough = if q.dimension() == Dimension::Concurrency {
@@ -159,6 +159,16 @@ pub(crate) fn hold(
         }
     }
     found.longest
+}
+
+/// Whether what does not fit does so now that the limit has risen. One that was learned too low for a request ever to pass must
+/// rise without one.
+#[cold]
+fn risen(q: &QuotaRef<'_>, now: Now, n: u64, headroom: f64) -> bool {
+    if !q.could_fit(n, headroom) {
+        q.probe_upward(now);
+    }
+    q.fits(now, n, headroom)
 }
 
 /// What was found to hold a provider.

@@ -90,8 +90,10 @@ const ENOUGH_COMPLETIONS: u64 = 8;
 /// A quota of which headers tell that no more than this part is left explains a refusal. Larger blames the headers' quota
 /// for another's refusal, smaller learns a limit where others were just faster. Measured: no difference between 5 and 100.
 const NEARLY_SPENT: u64 = 20;
-/// A wait of less than this part of a window tells of a shorter one.
+/// A wait of less than this part of a window tells of a shorter one: of a window that is guessed, and of one that is
+/// configured.
 const MUCH_SHORTER: u64 = 4;
+const VERY_MUCH_SHORTER: u64 = 200;
 /// A wait in whole seconds may be so much longer than its window.
 const ROUNDING_NS: u64 = 1_000_000_000;
 
@@ -415,14 +417,16 @@ impl<'a> Locked<'a> {
         }
         // The quota that was nearest to its limit, of those whose window is long enough for the wait.
         let long_enough = |q: &QuotaRef<'_>| retry_after_ns.is_none_or(|wait| wait <= q.window_ns() + ROUNDING_NS);
-        // Of what nobody limits the window is only guessed: a wait that is much shorter is not for it.
-        let guessed_well = |q: &QuotaRef<'_>| {
-            q.limit() < u64::MAX || retry_after_ns.is_none_or(|wait| wait >= q.window_ns() / MUCH_SHORTER)
+        // A wait that is much shorter is not for it. Of what nobody limits the window is only guessed; of the others, a little
+        // may come back soon.
+        let short_enough = |q: &QuotaRef<'_>| {
+            let part = if q.limit() < u64::MAX { VERY_MUCH_SHORTER } else { MUCH_SHORTER };
+            retry_after_ns.is_none_or(|wait| wait >= q.window_ns() / part)
         };
         let suspects = self
             .quotas()
             .map(|(_, q)| q)
-            .filter(|q| q.dimension() != Dimension::Concurrency && long_enough(q) && guessed_well(q));
+            .filter(|q| q.dimension() != Dimension::Concurrency && long_enough(q) && short_enough(q));
         let judged = suspects.map(|q| {
             let own = request.usage.of(q.dimension());
             let admitted = q.admitted_before(self.now, request.at, own, retry_after_ns);

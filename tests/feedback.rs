@@ -5,6 +5,7 @@ mod common;
 
 use common::{
     MINUTE, SEC, UNIX_MS, acquire, concurrency, engine, provider, quota, report, reported_tokens, requests, serve,
+    tokens,
 };
 use grate::Engine;
 use grate::config::{Dimension, Settings};
@@ -309,4 +310,37 @@ fn a_short_wait_teaches_no_long_limit() {
     clock.advance_ns(SEC);
     engine.complete(acquire(&engine).lease.unwrap(), &report(Outcome::Success)).unwrap();
     assert!(acquire(&engine).available());
+}
+
+#[test]
+fn a_wait_of_seconds_teaches_nothing_of_a_day() {
+    let (engine, clock) = engine(Settings::default());
+    serve(&engine, vec![provider("a", vec![requests(100, MINUTE), quota(Dimension::Tokens, 1000, 1440 * MINUTE)])]);
+    let lease = engine.acquire("api", &tokens(100), None).unwrap().lease.unwrap();
+    clock.advance_ns(SEC / 5);
+    engine.complete(lease, &reported_tokens(Outcome::Success, 90)).unwrap();
+    let refused = Report { retry_after_ns: Some(7 * SEC), ..report(Outcome::RateLimited) };
+    engine.observe("a", &refused).unwrap();
+    assert_eq!(state(&engine, "a", Dimension::Tokens).limit_source, LimitSource::Configured);
+    clock.advance_ns(60 * SEC);
+    assert!(engine.acquire("api", &tokens(100), None).unwrap().available());
+}
+
+/// Only what passes shows that there is more: but if nothing can pass, time must do.
+#[test]
+fn a_limit_that_was_learned_too_low_rises_though_nothing_passes() {
+    let (engine, clock) = engine(Settings::default());
+    serve(&engine, vec![provider("a", vec![quota(Dimension::Tokens, 1000, MINUTE)])]);
+    let ask = || engine.acquire("api", &tokens(100), None).unwrap();
+    let lease = ask().lease.unwrap();
+    clock.advance_ns(SEC / 5);
+    engine.complete(lease, &reported_tokens(Outcome::Success, 90)).unwrap();
+    clock.advance_ns(SEC / 5);
+    engine.observe("a", &report(Outcome::RateLimited)).unwrap();
+    assert!(state(&engine, "a", Dimension::Tokens).effective_limit < 100);
+    let minutes = (1..1000).find(|_| {
+        clock.advance_ns(MINUTE);
+        ask().available()
+    });
+    assert!(minutes.is_some_and(|minutes| minutes < 100), "{minutes:?}");
 }
