@@ -457,6 +457,17 @@ impl Engine {
         self.with_provider(provider.as_ref(), |locked, settings| self.describe(locked, settings))
     }
 
+    /// The health of a provider, in [0, 1], and whether it may be used.
+    ///
+    /// # Errors
+    /// [`Error::UnknownProvider`].
+    pub fn provider_health(&self, provider: impl AsRef<[u8]>) -> Result<(f64, Circuit), Error> {
+        self.with_provider(provider.as_ref(), |locked, settings| {
+            let (now, health) = (locked.now.mono, &locked.provider.health);
+            (health.at(now, settings), health.circuit(now))
+        })
+    }
+
     /// How many units of a dimension may be reserved now; `u64::MAX` without a quota on it.
     ///
     /// # Errors

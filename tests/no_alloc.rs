@@ -212,7 +212,7 @@ fn the_c_functions_do_not_allocate() {
         let mut response = std::mem::zeroed::<grate_response>();
         response.struct_size = size_of::<grate_response>() as u32;
 
-        let mut none = 0;
+        let (mut none, mut health) = (0, 0.0);
         for round in 0..2000u64 {
             grate_clock_advance_ms(clock, 41);
             request.tokens = round % 50;
@@ -226,6 +226,9 @@ fn the_c_functions_do_not_allocate() {
             };
             hot("grate_engine_select", &mut || {
                 grate_engine_select(engine, c"api".as_ptr(), &raw const request, &raw mut decision, &raw mut error)
+            });
+            hot("grate_engine_provider_health", &mut || {
+                grate_engine_provider_health(engine, c"a".as_ptr(), &raw mut health, &raw mut error)
             });
             let status = hot("grate_engine_acquire", &mut || {
                 grate_engine_acquire(engine, c"api".as_ptr(), &raw const request, &raw mut decision, &raw mut error)

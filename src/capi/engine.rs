@@ -17,7 +17,11 @@ use crate::shared::StateFile;
 
 /// An engine: providers, capabilities, quotas, health and leases. Every function may be called with it on any thread at
 /// any time; only `grate_engine_free` must not run while another call does. It starts no threads, reads no environment
-/// variables and prints nothing.
+/// variables and prints nothing (but for a bug: then Rust's panic handler, if the process has no other, writes to standard error).
+/// No function may be called in a signal handler: it may have interrupted one that holds a lock.
+///
+/// Without a state file, an engine is not to be used in a forked child, where locks may seem to be held by threads that do not
+/// exist there; with one, the child goes on with it as a user of its own.
 pub struct grate_engine {
     pub(super) inner: Engine,
 }

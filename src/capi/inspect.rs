@@ -195,8 +195,8 @@ pub unsafe extern "C" fn grate_engine_provider_health(
             let engine = abi::reference(engine, "engine")?;
             let name = abi::name_bytes(provider, "provider")?;
             abi::out(out)?;
-            let state = engine.inner.provider_state(name).map_err(|e| Failure::about(&e, name))?;
-            abi::write_value(out, state.health)
+            let (health, _) = engine.inner.provider_health(name).map_err(|e| Failure::about(&e, name))?;
+            abi::write_value(out, health)
         })
     }
 }
@@ -218,8 +218,8 @@ pub unsafe extern "C" fn grate_engine_provider_in_cooldown(
             let engine = abi::reference(engine, "engine")?;
             let name = abi::name_bytes(provider, "provider")?;
             abi::out(out)?;
-            let state = engine.inner.provider_state(name).map_err(|e| Failure::about(&e, name))?;
-            abi::write_value(out, i32::from(state.circuit == Circuit::Open))
+            let (_, circuit) = engine.inner.provider_health(name).map_err(|e| Failure::about(&e, name))?;
+            abi::write_value(out, i32::from(circuit == Circuit::Open))
         })
     }
 }

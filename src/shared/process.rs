@@ -1,6 +1,8 @@
 //! Processes: who this one is, and whether another is still there.
 
-use std::fs;
+use std::ffi::CStr;
+use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -59,15 +61,19 @@ pub(crate) fn is_dead(process: Process) -> bool {
     look(pid).is_some_and(|seen| seen.ended || (started != 0 && seen.started != started))
 }
 
-/// `None` where the system does not tell.
+/// `None` where the system does not tell. Allocates nothing: it is asked in the middle of calls.
 fn look(pid: u32) -> Option<Seen> {
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let (mut path, mut stat) = ([0; 32], [0; 1024]);
+    write!(&mut path[..], "/proc/{pid}/stat").ok()?;
+    let path = CStr::from_bytes_until_nul(&path).ok()?.to_str().ok()?;
+    let len = File::open(path).ok()?.read(&mut stat).ok()?;
+    let stat = stat.get(..len)?;
     // The name, in parentheses, may contain anything.
     let behind_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
-    let fields: Vec<_> = std::str::from_utf8(stat.get(behind_name..)?).ok()?.split_ascii_whitespace().collect();
-    let (state, threads, started) = (fields.first()?, fields.get(17)?, fields.get(19)?.parse::<u64>().ok()?);
+    let mut fields = std::str::from_utf8(stat.get(behind_name..)?).ok()?.split_ascii_whitespace();
+    let (state, threads, started) = (fields.next()?, fields.nth(16)?, fields.nth(1)?.parse::<u64>().ok()?);
     // The first thread may have ended before the others.
-    let ended = matches!(*state, "X" | "x") || (*state == "Z" && *threads <= "1");
+    let ended = matches!(state, "X" | "x") || (state == "Z" && threads <= "1");
     Some(Seen { started: started & STARTED_MASK, ended })
 }
 
