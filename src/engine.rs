@@ -521,7 +521,7 @@ impl Engine {
     }
 
     /// The configuration, held still, and the time, read before any lock: a clock may be the caller's code.
-    #[inline]
+    #[inline(always)]
     fn enter(&self) -> (RwLockReadGuard<'_, Arc<Registry>>, Now) {
         self.at_home();
         let now = self.now(self.needs_calendar.load(Ordering::Relaxed));
