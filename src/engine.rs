@@ -369,35 +369,64 @@ impl Engine {
         out: &mut Routed,
         mut take: impl FnMut(&Locked<'_>, &Row, &Usage, &Settings),
     ) -> Result<bool, Error> {
-        loop {
-            let (registry, now) = self.enter();
-            let capability = registry.capability(capability)?;
-            if !(0.0..1.0).contains(&estimate.headroom) {
-                return Err(Error::InvalidArgument("headroom must be at least 0 and below 1"));
-            }
-            let settings = &registry.settings;
-            let fallback = capability.fallback(&self.state);
-            let deciding = Deciding {
-                state: &self.state,
-                all: &registry.wired,
-                capability,
-                question: Question::new(estimate, settings, lowest_latency(capability), fallback),
-                now,
-            };
-            let take = |locked: &Locked<'_>, row: &Row, usage: &Usage| take(locked, row, usage, settings);
-            out.total = capability.rows.len() as u32;
-            let taken = match &mut candidates {
-                Some(candidates) => deciding.explain(&mut **candidates, &mut out.best, take),
-                None => deciding.decide(&mut out.best, take),
-            };
-            if !taken {
-                if self.is_outdated(&registry) {
-                    continue;
-                }
-                self.state.head().none_available.0.count();
-            }
-            return Ok(taken);
+        match self.try_route(capability, estimate, &mut candidates, out, &mut take)? {
+            Some(taken) => Ok(taken),
+            None => self.route_again(capability, estimate, candidates, out, &mut take),
         }
+    }
+
+    #[cold]
+    fn route_again(
+        &self,
+        capability: &[u8],
+        estimate: &Estimate<'_>,
+        mut candidates: Option<&mut dyn Candidates>,
+        out: &mut Routed,
+        mut take: &mut dyn FnMut(&Locked<'_>, &Row, &Usage, &Settings),
+    ) -> Result<bool, Error> {
+        loop {
+            if let Some(taken) = self.try_route(capability, estimate, &mut candidates, out, &mut take)? {
+                return Ok(taken);
+            }
+        }
+    }
+
+    /// `None` if nothing was taken and the configuration is not in force any more.
+    #[inline]
+    fn try_route(
+        &self,
+        capability: &[u8],
+        estimate: &Estimate<'_>,
+        candidates: &mut Option<&mut dyn Candidates>,
+        out: &mut Routed,
+        take: &mut impl FnMut(&Locked<'_>, &Row, &Usage, &Settings),
+    ) -> Result<Option<bool>, Error> {
+        let (registry, now) = self.enter();
+        let capability = registry.capability(capability)?;
+        if !(0.0..1.0).contains(&estimate.headroom) {
+            return Err(Error::InvalidArgument("headroom must be at least 0 and below 1"));
+        }
+        let settings = &registry.settings;
+        let deciding = Deciding {
+            state: &self.state,
+            all: &registry.wired,
+            capability,
+            question: Question::new(estimate, settings, lowest_latency(capability), capability.fallback(&self.state)),
+            now,
+        };
+        let take = |locked: &Locked<'_>, row: &Row, usage: &Usage| take(locked, row, usage, settings);
+        out.total = capability.rows.len() as u32;
+        let taken = match candidates {
+            Some(candidates) => deciding.explain(&mut **candidates, &mut out.best, take),
+            None => deciding.decide(&mut out.best, take),
+        };
+        if !taken {
+            if self.is_outdated(&registry) {
+                return Ok(None);
+            }
+            self.state.head().none_available.0.count();
+        }
+        Ok(Some(taken))
     }
 
     /// Settles a lease whose request was sent.
@@ -439,12 +468,37 @@ impl Engine {
 
     #[inline]
     fn with_provider<R>(&self, name: &[u8], work: impl Fn(&Locked<'_>, &Settings) -> R) -> Result<R, Error> {
+        self.try_with(|registry| registry.provider(name), &work)
+            .unwrap_or_else(|| self.again(|registry| registry.provider(name), &work))?
+            .ok_or(Error::UnknownProvider)
+    }
+
+    /// Works with a provider, if it is there; `None` if the configuration is not in force any more.
+    #[inline]
+    #[allow(clippy::type_complexity, reason = "three ways in which there is no result")]
+    fn try_with<R>(
+        &self,
+        which: impl Fn(&Registry) -> Result<u32, Error>,
+        work: impl Fn(&Locked<'_>, &Settings) -> R,
+    ) -> Option<Result<Option<R>, Error>> {
+        let (registry, now) = self.enter();
+        let index = match which(&registry) {
+            Ok(index) => index,
+            Err(why) => return Some(Err(why)),
+        };
+        let done = self.state.locked(&registry.wired, index, now, |locked| work(&locked, &registry.settings));
+        if done.is_none() && self.is_outdated(&registry) { None } else { Some(Ok(done)) }
+    }
+
+    #[cold]
+    fn again<R>(
+        &self,
+        which: impl Fn(&Registry) -> Result<u32, Error>,
+        work: &dyn Fn(&Locked<'_>, &Settings) -> R,
+    ) -> Result<Option<R>, Error> {
         loop {
-            let (registry, now) = self.enter();
-            let index = registry.provider(name)?;
-            match self.state.locked(&registry.wired, index, now, |locked| work(&locked, &registry.settings)) {
-                None if self.is_outdated(&registry) => {}
-                done => return done.ok_or(Error::UnknownProvider),
+            if let Some(done) = self.try_with(&which, work) {
+                return done;
             }
         }
     }
@@ -615,14 +669,11 @@ impl Engine {
 
     #[inline]
     fn settle(&self, lease: LeaseId, work: impl Fn(&Locked<'_>, &Settings) -> Option<()>) -> Result<(), Error> {
-        loop {
-            let (registry, now) = self.enter();
-            let slot = self.state.leases.get(lease.index()).ok_or(Error::StaleLease)?;
-            match self.state.locked(&registry.wired, slot.provider(), now, |locked| work(&locked, &registry.settings)) {
-                None if self.is_outdated(&registry) => {}
-                settled => return settled.flatten().ok_or(Error::StaleLease),
-            }
-        }
+        let slot = self.state.leases.get(lease.index()).ok_or(Error::StaleLease)?;
+        self.try_with(|_| Ok(slot.provider()), &work)
+            .unwrap_or_else(|| self.again(|_| Ok(slot.provider()), &work))?
+            .flatten()
+            .ok_or(Error::StaleLease)
     }
 
     fn describe(&self, locked: &Locked<'_>, settings: &Settings) -> ProviderState<'_> {
