@@ -1,5 +1,5 @@
-# Targets: all demo demo-http test test-bindings bench bench-check bench-bindings sim fmt lint header install uninstall clean,
-# and test-LANGUAGE for each binding.   make help tells what each does.
+# Targets: all demo demo-http test test-bindings fuzz fuzz-proof bench bench-check bench-bindings sim fmt lint header install
+# uninstall clean, and test-LANGUAGE for each binding.   make help tells what each does.
 
 CARGO ?= cargo
 CC ?= cc
@@ -16,8 +16,8 @@ LINK := -L$(LIB) -lgrate -Wl,-rpath,$(LIB)
 
 LANGUAGES := cpp go java node python ruby
 
-.PHONY: all demo demo-http test test-bindings $(LANGUAGES:%=test-%) bench bench-check bench-bindings sim fmt lint header \
-	install uninstall clean help
+.PHONY: all demo demo-http test test-bindings $(LANGUAGES:%=test-%) fuzz fuzz-proof bench bench-check bench-bindings sim fmt \
+	lint header install uninstall clean help
 
 all: ## build libgrate.so and libgrate.a
 	@# Not `cargo build`: beside an rlib, which only tests need, cargo leaves link-time optimisation out. The hot calls are long
@@ -46,6 +46,13 @@ test-bindings: all ## the tests of the language bindings; test-cpp, -go, -java, 
 
 $(LANGUAGES:%=test-%): test-%: all
 	@TARGET="$(TARGET)" STRICT="$(STRICT)" scripts/test-bindings.sh $*
+
+fuzz: ## random input until FUZZ_SECONDS (60) are over, for each target or FUZZ_TARGET (needs cargo-fuzz)
+	@CARGO="$(CARGO)" TARGET="$(TARGET)" STRICT="$(STRICT)" FUZZ_SECONDS="$(FUZZ_SECONDS)" FUZZ_TARGET="$(FUZZ_TARGET)" \
+		scripts/fuzz.sh
+
+fuzz-proof: ## plant bugs in a copy of the sources and see that fuzzing finds them (needs cargo-fuzz)
+	@CARGO="$(CARGO)" TARGET="$(TARGET)" scripts/fuzz-proof.sh
 
 # bench and sim have a target directory of their own: another crate there asks for other features of shared dependencies,
 # and cargo would build the library anew, without link-time optimisation.
