@@ -865,10 +865,12 @@ fn a_bucket_gives_nothing_back_twice() {
 
 #[test]
 fn a_limit_of_zero_is_not_learned_upward() {
-    let (engine, _) = engine(Settings::default());
+    let (engine, clock) = engine(Settings::default());
     serve(&engine, vec![provider("a", vec![requests(0, SEC)])]);
-    for outcome in [Outcome::Success; 20].into_iter().chain([Outcome::RateLimited]) {
-        engine.observe("a", &report(outcome)).unwrap();
+    for _ in 0..20 {
+        engine.observe("a", &report(Outcome::Success)).unwrap();
     }
+    clock.set_ns(1);
+    engine.observe("a", &report(Outcome::RateLimited)).unwrap();
     assert_eq!(engine.provider_state("a").unwrap().quotas[0].effective_limit, 0);
 }
