@@ -253,7 +253,7 @@ impl World {
             assert_eq!(self.engine.cancel(lease.id), GRATE_ERR_STALE_LEASE, "settled twice");
             self.settle(&lease, None);
         }
-        self.inspect();
+        self.check_states();
     }
 
     fn set_clock(&mut self, ns: u64) {
