@@ -30,9 +30,8 @@ plant() {
 # find_it CORPUS...: runs the target; prints the seconds until the finding. Fails if there is none.
 find_it() {
     start=$(date +%s)
-    if fuzz_run "$TARGET" calls "-max_total_time=$most" "-artifact_prefix=$TARGET/artifacts/" "$@" >"$TARGET/run.log" 2>&1; then
-        return 1
-    fi
+    fuzz_run "$TARGET" calls "-max_total_time=$most" "-artifact_prefix=$TARGET/artifacts/" "$@" >"$TARGET/run.log" 2>&1 || true
+    grep -q ' panicked at \|^==.*ERROR: ' "$TARGET/run.log" || return 1
     echo "$(($(date +%s) - start)) s"
 }
 
@@ -54,7 +53,7 @@ proves() {
         exit 1
     }
     echo "ok $1: found after $from_corpus; from nothing: $from_nothing"
-    grep -A 1 -m 1 ' panicked at ' "$TARGET/run.log" || tail -n 5 "$TARGET/run.log"
+    grep -A 1 -m 1 ' panicked at \|^==.*ERROR: ' "$TARGET/run.log"
 }
 
 proves 'one unit too many' src/quota/mod.rs \

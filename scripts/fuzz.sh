@@ -10,7 +10,6 @@ cd "$(dirname "$0")/.."
 CARGO=${CARGO:-cargo}
 TARGET=${TARGET:-$PWD/target}/fuzz
 seconds=${FUZZ_SECONDS:-60}
-targets=${FUZZ_TARGET:-$(ls fuzz/corpus)}
 
 if ! $CARGO fuzz --version >/dev/null 2>&1; then
     echo 'skipped: fuzz: cargo-fuzz is not installed: cargo install cargo-fuzz --locked --version 0.13.2'
@@ -18,6 +17,7 @@ if ! $CARGO fuzz --version >/dev/null 2>&1; then
     exit
 fi
 
+targets=${FUZZ_TARGET:-$($CARGO fuzz list)}
 . scripts/fuzz-build.sh
 fuzz_build . "$TARGET"
 

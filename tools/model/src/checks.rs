@@ -2,7 +2,7 @@
 
 use grate::capi::*;
 
-use crate::api::{Decision, State};
+use crate::api::{Decision, QuotaConfig, State, new, text};
 use crate::op::{Ask, CAPABILITIES, PROVIDERS};
 use crate::world::{Counts, Key, Link, World, index};
 
@@ -241,15 +241,15 @@ impl World {
             }
         }
         self.engine.check_small_buffer();
-        let text = self.engine.prometheus();
+        let metrics = self.engine.prometheus();
         let registered = (0..PROVIDERS.len()).filter(|i| self.members[*i].registered);
-        registered.for_each(|i| assert!(text.contains(&format!("provider=\"{}\"", PROVIDERS[i].to_str().unwrap()))));
+        registered.for_each(|i| assert!(metrics.contains(&format!("provider=\"{}\"", PROVIDERS[i].to_str().unwrap()))));
     }
 
     /// Calls that must be refused; nothing changes.
     pub(crate) fn check_refused(&mut self, which: u8) {
         let (engine, before) = (&self.engine, self.engine.prometheus());
-        let bucket = |burst: u64, window_ns: u64| crate::api::QuotaConfig {
+        let quota = |burst: u64, window_ns: u64| QuotaConfig {
             dimension: GRATE_DIMENSION_REQUESTS,
             limit: 1,
             window_ns,
@@ -261,16 +261,16 @@ impl World {
         let upsert =
             |weight: f64, cooldown: f64, quotas: &[_]| engine.upsert_provider(c"a", 1, weight, cooldown, quotas);
         let ask = |headroom: f64| {
-            let request = grate_request { headroom, ..crate::api::new(grate_request_init) };
+            let request = grate_request { headroom, ..new(grate_request_init) };
             engine.decide(which < 128, CAPABILITIES[0], &request, &[], 0).status
         };
         let expected = match which % 12 {
             0 => (upsert(-1.0, 0.0, &[]), GRATE_ERR_INVALID_CONFIG),
             1 => (upsert(f64::NAN, 0.0, &[]), GRATE_ERR_INVALID_CONFIG),
             2 => (upsert(0.0, f64::INFINITY, &[]), GRATE_ERR_INVALID_CONFIG),
-            3 => (upsert(0.0, 0.0, &[bucket(1, 1_000_000)]), GRATE_ERR_INVALID_CONFIG),
-            4 => (upsert(0.0, 0.0, &[bucket(0, 1)]), GRATE_ERR_INVALID_CONFIG),
-            5 => (upsert(0.0, 0.0, &[bucket(0, 1_000_000), bucket(0, 1_000_000)]), GRATE_ERR_INVALID_CONFIG),
+            3 => (upsert(0.0, 0.0, &[quota(1, 1_000_000)]), GRATE_ERR_INVALID_CONFIG),
+            4 => (upsert(0.0, 0.0, &[quota(0, 1)]), GRATE_ERR_INVALID_CONFIG),
+            5 => (upsert(0.0, 0.0, &[quota(0, 1_000_000), quota(0, 1_000_000)]), GRATE_ERR_INVALID_CONFIG),
             6 => (engine.upsert_capability(c"all", &[(c"nobody", 0)]), GRATE_ERR_UNKNOWN_PROVIDER),
             7 => (engine.remove_provider(c"nobody"), GRATE_ERR_UNKNOWN_PROVIDER),
             8 => (engine.remove_capability(c"\n"), GRATE_ERR_INVALID_NAME),
@@ -287,7 +287,7 @@ impl World {
 /// Whether a row of a provider's state is the quota of a link.
 fn is_row(row: &grate_quota_state, link: &Link) -> bool {
     let pool = link.key.3.map(|pool| pool.to_str().expect("ours are UTF-8"));
-    (row.dimension, row.window_ns, crate::api::text(row.pool)) == (link.key.1, link.key.2, pool)
+    (row.dimension, row.window_ns, text(row.pool)) == (link.key.1, link.key.2, pool)
 }
 
 /// Surely no if one is, surely yes if all are.

@@ -5,10 +5,11 @@ use std::ffi::{CStr, CString};
 
 use grate::capi::*;
 
-use crate::api::{Decision, Engine, QuotaConfig, new, read_headers, text};
+use crate::api::{Decision, Engine, QuotaConfig, new, text};
 use crate::input::Input;
-use crate::op::{Amounts, Answer, Ask, CAPABILITIES, Definition, Form, Handle, Op, PROVIDERS, SEC, TOLD, Time};
+use crate::op::{Ask, CAPABILITIES, Definition, Form, Op, PROVIDERS, SEC, Time};
 use crate::quota::{Quota, Rule};
+use crate::settle::{given, used};
 
 /// No sequence goes beyond: the library's time ends after 146 years.
 const LAST_NS: u64 = 100 * 366 * 86_400 * SEC;
@@ -28,7 +29,7 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    fn same(&self, other: &Self) -> bool {
+    pub(crate) fn same(&self, other: &Self) -> bool {
         (&self.key, self.number) == (&other.key, other.number)
     }
 }
@@ -55,24 +56,24 @@ pub(crate) struct Member {
 }
 
 pub(crate) struct Lease {
-    id: u64,
+    pub(crate) id: u64,
     pub(crate) provider: usize,
     expires: u64,
     /// Granted while the provider was half-open or ramping.
     pub(crate) probe: bool,
     /// What was reserved, by dimension; `None` is unknown.
-    reserved: [Option<u64>; 8],
-    charged: Vec<Link>,
+    pub(crate) reserved: [Option<u64>; 8],
+    pub(crate) charged: Vec<Link>,
 }
 
 /// Settings that the model needs to know.
 pub(crate) struct Settings {
     pub(crate) weights: [f64; 4],
     pub(crate) min_health: f64,
-    skew_ns: u64,
+    pub(crate) skew_ns: u64,
     lease_ttl_ns: u64,
-    max_retry_after_ns: u64,
-    unix_ms: u64,
+    pub(crate) max_retry_after_ns: u64,
+    pub(crate) unix_ms: u64,
     /// Whether states are read only now and then, so that providers see time pass when they are asked for something. Then no
     /// limit is taught and the clock does not go back, because the model would have to look what became of it.
     pub(crate) quiet: bool,
@@ -82,17 +83,17 @@ pub(crate) struct World {
     pub(crate) engine: Engine,
     pub(crate) settings: Settings,
     /// What the clock shows, and the latest that it has shown: the library's time does not go back.
-    clock: u64,
+    pub(crate) clock: u64,
     pub(crate) now: u64,
     pub(crate) quotas: BTreeMap<Key, Quota>,
     pub(crate) members: [Member; PROVIDERS.len()],
     pub(crate) capabilities: [Option<Vec<(usize, u32)>>; CAPABILITIES.len()],
     pub(crate) leases: Vec<Lease>,
     /// Leases that were settled, have expired, or were another engine's.
-    dead: Vec<u64>,
+    pub(crate) dead: Vec<u64>,
     links: u32,
     /// Whether the library has seen what requests use: then it estimates what they do not say.
-    learned: bool,
+    pub(crate) learned: bool,
     pub(crate) none_available: u64,
     pub(crate) capped_waits: u64,
 }
@@ -122,40 +123,6 @@ pub fn calls(bytes: &[u8]) {
     world.finish();
 }
 
-/// An amount of the C API: 0 is not given.
-pub(crate) fn given(amount: u64) -> Option<u64> {
-    match amount {
-        0 => None,
-        GRATE_ZERO => Some(0),
-        n => Some(n),
-    }
-}
-
-/// What is used of a dimension by amounts as told, where `assumed` stands for what is not.
-fn used(amounts: &Amounts, dimension: i32, assumed: impl Fn(i32) -> Option<u64>) -> Option<u64> {
-    let told = |d: i32| TOLD.iter().zip(amounts).find(|((of, _), _)| *of == d).and_then(|(_, n)| given(*n));
-    let part = |d: i32| told(d).or_else(|| assumed(d));
-    let (input, output) = (GRATE_DIMENSION_INPUT_TOKENS, GRATE_DIMENSION_OUTPUT_TOKENS);
-    match told(dimension) {
-        None if dimension == GRATE_DIMENSION_TOKENS && (told(input).is_some() || told(output).is_some()) => {
-            Some(part(input)?.saturating_add(part(output)?))
-        }
-        _ => part(dimension),
-    }
-}
-
-/// Whether an outcome is the provider's failure, so that its Retry-After counts.
-fn is_failure(outcome: i32) -> bool {
-    !matches!(outcome, GRATE_OUTCOME_SUCCESS | GRATE_OUTCOME_CLIENT_ERROR | GRATE_OUTCOME_CANCELLED)
-}
-
-/// Whether a request was refused before anything was done: then what is not told of its usage is nothing.
-fn is_refusal(outcome: i32) -> bool {
-    outcome == GRATE_OUTCOME_OVERLOADED
-        || outcome == GRATE_OUTCOME_CLIENT_ERROR
-        || (GRATE_OUTCOME_RATE_LIMITED..=GRATE_OUTCOME_FORBIDDEN).contains(&outcome)
-}
-
 impl World {
     fn new(from: &mut Input<'_>, dead: Vec<u64>) -> Self {
         let mut config = new(grate_engine_config_init);
@@ -166,7 +133,7 @@ impl World {
         config.estimate_quantile = from.pick(&[0.0, 0.9]);
         let weights = from.pick(&[[0.0; 4], [1.0, 0.0, 0.0, 0.0], [1.0, 2.0, 3.0, 4.0], [f64::MAX; 4]]);
         [config.weight_quota, config.weight_health, config.weight_priority, config.weight_latency] = weights;
-        let or = |value: u64, default: u64| given(value).unwrap_or(if value == 0 { default } else { value });
+        let or = |value: u64, default: u64| given(value).unwrap_or(default);
         let settings = Settings {
             weights: if weights == [0.0; 4] {
                 [0.40, 0.35, 0.20, 0.05]
@@ -264,7 +231,7 @@ impl World {
 
     /// Ends a step back of the clock: a provider that did not see the later time goes by the earlier one, and the model has
     /// one time for all.
-    fn catch_up(&mut self) {
+    pub(crate) fn catch_up(&mut self) {
         self.set_clock(self.now);
     }
 
@@ -276,7 +243,7 @@ impl World {
     }
 
     /// The library ends what has expired in whatever call comes next.
-    fn expire(&mut self) {
+    pub(crate) fn expire(&mut self) {
         for i in (0..self.leases.len()).rev().filter(|i| self.leases[*i].expires <= self.now).collect::<Vec<_>>() {
             let lease = self.leases.remove(i);
             self.members[lease.provider].counts.expired_leases += 1;
@@ -466,141 +433,6 @@ impl World {
         let then = held_after(1);
         let free = [GRATE_HELD_BY_NOTHING, GRATE_HELD_BY_CONCURRENCY, GRATE_HELD_BY_PROBE].contains(&then);
         assert!(free, "held by {then} when it was told to be free of {}", best.held_by);
-    }
-
-    /// The lease that a handle stands for, and its number.
-    fn take(&mut self, handle: &Handle) -> (u64, Option<Lease>) {
-        let open = match *handle {
-            Handle::Open(which) if !self.leases.is_empty() => Some(which % self.leases.len()),
-            Handle::Number(id) => self.leases.iter().position(|lease| lease.id == id),
-            _ => None,
-        };
-        if let Some(open) = open {
-            if !self.members[self.leases[open].provider].registered {
-                self.catch_up();
-            }
-            self.expire();
-        }
-        match (open.filter(|open| *open < self.leases.len()), handle) {
-            (Some(open), _) => {
-                let lease = self.leases.remove(open);
-                (lease.id, Some(lease))
-            }
-            (None, Handle::Dead(which)) if !self.dead.is_empty() => (self.dead[which % self.dead.len()], None),
-            (None, Handle::Number(id)) => (*id, None),
-            _ => (0, None),
-        }
-    }
-
-    fn complete(&mut self, handle: &Handle, answer: Answer) {
-        let answer = self.permitted(answer);
-        let (id, lease) = self.take(handle);
-        let complete = |world: &Self| world.engine.complete(id, &answer.response(), &answer.headers);
-        let Some(lease) = lease else {
-            assert_eq!(complete(self), GRATE_ERR_STALE_LEASE, "lease {id} is not out");
-            return;
-        };
-        let told = self.told_wait(&answer);
-        assert_eq!(complete(self), GRATE_OK, "a lease that is out is settled");
-        assert_eq!(complete(self), GRATE_ERR_STALE_LEASE, "settled twice");
-        self.members[lease.provider].counts.completions += 1;
-        self.settle(&lease, Some(&answer));
-        self.answered(lease.provider, &answer, told);
-    }
-
-    fn cancel(&mut self, handle: &Handle) {
-        let (id, lease) = self.take(handle);
-        let Some(lease) = lease else {
-            assert_eq!(self.engine.cancel(id), GRATE_ERR_STALE_LEASE, "lease {id} is not out");
-            return;
-        };
-        assert_eq!(self.engine.cancel(id), GRATE_OK, "a lease that is out is settled");
-        assert_eq!(self.engine.cancel(id), GRATE_ERR_STALE_LEASE, "settled twice");
-        self.settle(&lease, None);
-    }
-
-    /// Corrects the log to what a lease's request used: nothing if it was not sent.
-    fn settle(&mut self, lease: &Lease, answer: Option<&Answer>) {
-        if answer.is_none() {
-            self.members[lease.provider].counts.cancellations += 1;
-        }
-        self.dead.push(lease.id);
-        for link in
-            lease.charged.iter().filter(|link| self.members[lease.provider].links.iter().any(|now| now.same(link)))
-        {
-            let dimension = link.key.1;
-            let reserved = lease.reserved[dimension as usize];
-            let actual = answer.map_or(Some(0), |answer| match dimension {
-                GRATE_DIMENSION_REQUESTS => Some(given(answer.requests).unwrap_or(1)),
-                _ => used(&answer.amounts, dimension, |d| {
-                    if is_refusal(answer.outcome()) { Some(0) } else { lease.reserved[d as usize] }
-                }),
-            });
-            if dimension != GRATE_DIMENSION_CONCURRENCY {
-                let quota = self.quotas.get_mut(&link.key).expect("it is defined");
-                quota.correct(lease.id, self.now, self.settings.skew_ns, reserved, actual);
-            }
-        }
-    }
-
-    fn observe(&mut self, i: usize, answer: Answer) {
-        let answer = self.permitted(answer);
-        let told = self.told_wait(&answer);
-        let status = self.engine.observe(PROVIDERS[i], &answer.response(), &answer.headers);
-        assert_eq!(status == GRATE_OK, self.members[i].registered, "observe gave {status}");
-        if status != GRATE_OK {
-            return;
-        }
-        self.members[i].counts.observations += 1;
-        for link in self.members[i].links.iter().filter(|link| link.key.1 != GRATE_DIMENSION_CONCURRENCY) {
-            let units = match link.key.1 {
-                GRATE_DIMENSION_REQUESTS => Some(given(answer.requests).unwrap_or(1)),
-                dimension => used(&answer.amounts, dimension, |_| Some(0)),
-            };
-            self.quotas.get_mut(&link.key).expect("it is defined").charge(0, self.now, self.now, units);
-        }
-        self.answered(i, &answer, told);
-    }
-
-    /// An answer that this world may have.
-    fn permitted(&self, mut answer: Answer) -> Answer {
-        if self.settings.quiet {
-            answer.headers.clear();
-            if answer.outcome() == GRATE_OUTCOME_RATE_LIMITED {
-                (answer.outcome, answer.http_status) = (GRATE_OUTCOME_QUOTA_EXHAUSTED, 0);
-            }
-        }
-        answer
-    }
-
-    /// The wait that an answer tells.
-    fn told_wait(&self, answer: &Answer) -> Option<u64> {
-        let unix_ms = self.settings.unix_ms + self.clock / 1_000_000;
-        let told = read_headers(&answer.headers, unix_ms, 0).0.retry_after_ms;
-        let in_headers = (told != GRATE_ABSENT).then(|| told.saturating_mul(1_000_000));
-        given(answer.retry_after_ns).or(in_headers).filter(|_| is_failure(answer.outcome()))
-    }
-
-    /// Notes what an answer says of its provider.
-    fn answered(&mut self, i: usize, answer: &Answer, wait: Option<u64>) {
-        let outcome = answer.outcome();
-        let refused = matches!(outcome, GRATE_OUTCOME_RATE_LIMITED | GRATE_OUTCOME_QUOTA_EXHAUSTED);
-        self.members[i].counts.rate_limited_responses += u64::from(refused);
-        self.learned |= outcome == GRATE_OUTCOME_SUCCESS && (answer.requests != 0 || answer.amounts != [0; TOLD.len()]);
-        self.capped_waits += u64::from(wait.is_some_and(|wait| wait > self.settings.max_retry_after_ns));
-        let taught_unseen = outcome == GRATE_OUTCOME_RATE_LIMITED && !self.members[i].registered;
-        if !answer.headers.is_empty() || taught_unseen {
-            for link in &self.members[i].links {
-                self.quotas.get_mut(&link.key).expect("it is defined").lose_sight(self.now);
-            }
-        }
-        if let (Some(wait), true) = (wait, self.members[i].registered) {
-            let left = self.engine.state(PROVIDERS[i]).expect("it is registered").provider.cooldown_remaining_ns;
-            assert!(
-                left >= wait.min(self.settings.max_retry_after_ns),
-                "it says {wait} ns and cools down for {left} ns"
-            );
-        }
     }
 }
 
