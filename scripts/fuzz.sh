@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs the fuzz targets, as many at a time as there are processors, and tells how far each came. Called by `make fuzz`. What
-# is found lies in $TARGET/fuzz/artifacts; what is kept of the inputs in $TARGET/fuzz/corpus, for the next run.
+# the last run found lies in $TARGET/fuzz/artifacts; what is kept of the inputs in $TARGET/fuzz/corpus, for the next one.
 #
 # From the environment: FUZZ_SECONDS (for each target), FUZZ_TARGET (this one only), CARGO, TARGET (the build directory),
 # STRICT=1 (that nothing can be run is a failure).
