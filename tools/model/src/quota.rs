@@ -57,8 +57,8 @@ pub(crate) struct Quota {
     sight: Sight,
     /// Until then calendar windows may be others than the calendar's.
     blind_until: u64,
-    /// Until then there may be so many units that no more are counted.
-    flooded_until: u64,
+    /// There may be so many units that no more are counted.
+    flooded: bool,
     unix_start_ns: u64,
 }
 
@@ -73,7 +73,7 @@ impl Quota {
             rates: vec![(now, rule.limit)],
             sight: Sight::Exact,
             blind_until: 0,
-            flooded_until: 0,
+            flooded: false,
             unix_start_ns,
         }
     }
@@ -102,7 +102,7 @@ impl Quota {
         self.rates.push((now, limit));
         // What is on the wire drains at which rate? And marks were shared for another limit.
         if self.sight == Sight::Shared || (self.is_bucket() && self.charges.iter().any(|c| c.at > now)) {
-            self.sight = Sight::Least;
+            self.see_no_more_than(Sight::Least);
         }
     }
 
@@ -157,18 +157,18 @@ impl Quota {
         let (in_time, units) = (self.charges.iter().all(|c| c.at <= at), units.unwrap_or(0));
         // When all have left, what is counted is known again. Of a bucket it is not known when it is full.
         if self.sight < Sight::Lost && !self.is_bucket() && self.charges.iter().all(|c| self.surely_gone(c, now)) {
-            self.sight = Sight::Exact;
+            (self.sight, self.flooded) = (Sight::Exact, false);
         }
         self.charges.push(Charge { lease, granted: now, at, charged: units, left: units });
-        let sum: u128 = self.charges.iter().map(|c| u128::from(c.charged)).sum();
-        if sum > TOO_MANY {
-            self.flooded_until = if self.is_bucket() { u64::MAX } else { at + 2 * self.window };
-        }
-        if now < self.flooded_until {
+        self.flooded |= self.charges.iter().map(|c| u128::from(c.charged)).sum::<u128>() > TOO_MANY;
+        if self.flooded {
             self.charges.iter_mut().for_each(|c| (c.charged, c.left) = (0, 0));
         }
-        let sight =
-            if units == 0 || now < self.flooded_until { Sight::Least } else { self.sight_of_newest(now, in_time) };
+        let sight = if units == 0 || self.flooded { Sight::Least } else { self.sight_of_newest(now, in_time) };
+        self.see_no_more_than(sight);
+    }
+
+    fn see_no_more_than(&mut self, sight: Sight) {
         if sight > self.sight {
             self.sight = sight;
         }
