@@ -185,8 +185,8 @@ impl QuotaRef<'_> {
     pub(crate) fn learn(&self, now: Now, sent: u64, admitted: u64) {
         let known = &self.quota.in_force;
         let concurrency = self.dimension() == Dimension::Concurrency;
-        // What was sent before the last lesson belongs to it.
-        if sent < known.since.get() || admitted < if concurrency { 1 } else { EVIDENCE } {
+        // What was sent before the last lesson belongs to it. Below a limit of 0 there is none.
+        if sent < known.since.get() || self.limit() == 0 || admitted < if concurrency { 1 } else { EVIDENCE } {
             return;
         }
         let below = if concurrency { admitted } else { (admitted as f64 * (1.0 - MARGIN)) as u64 };
