@@ -201,7 +201,7 @@ impl<'a> Locked<'a> {
 
     /// The quotas that someone configured, that were learned, or that headers closed.
     pub(crate) fn visible_quotas(self) -> impl Iterator<Item = (u32, QuotaRef<'a>)> {
-        let configured = |q: QuotaRef<'_>| q.limit_source() == LimitSource::Configured && !q.is_closed(self.now);
+        let configured = move |q: QuotaRef<'_>| q.limit_source() == LimitSource::Configured && !q.is_closed(self.now);
         let seen = move |link: &&Link| !link.implicit || !configured(link.quota());
         self.wired.links.iter().filter(seen).map(|link| (link.index, link.quota()))
     }
