@@ -1,4 +1,4 @@
-# Targets: all demo demo-http test test-bindings sanitize abi-check bench bench-check bench-bindings soak model-check sim fmt
+# Targets: all demo demo-http test test-shared test-bindings sanitize abi-check bench bench-check bench-bindings soak model-check sim fmt
 # lint header reproducible deny advisories install uninstall clean, and test-LANGUAGE for each binding.   make help tells what
 # each does.
 
@@ -22,7 +22,7 @@ LINK := -L$(LIB) -lgrate -Wl,-rpath,$(LIB)
 
 LANGUAGES := cpp go java node python ruby
 
-.PHONY: all demo demo-http test test-bindings $(LANGUAGES:%=test-%) sanitize abi-check bench bench-check bench-bindings soak \
+.PHONY: all demo demo-http test test-shared test-bindings $(LANGUAGES:%=test-%) sanitize abi-check bench bench-check bench-bindings soak \
 	model-check sim fmt lint header reproducible deny advisories install uninstall clean help
 
 all: ## build libgrate.so and libgrate.a
@@ -47,6 +47,9 @@ demo-http: all ## the same load on real HTTP upstreams, with plain failover and 
 
 test: all ## all tests that the installed tools allow; STRICT=1 makes a skipped test a failure
 	@CARGO="$(CARGO)" CC="$(CC)" TARGET="$(TARGET)" STRICT="$(STRICT)" scripts/test.sh
+
+test-shared: all ## what processes do that share a state file, in its long form: minutes
+	@CC="$(CC)" TARGET="$(TARGET)" STRICT="$(STRICT)" scripts/test-shared.sh
 
 test-bindings: all ## the tests of the language bindings; test-cpp, -go, -java, -node, -python and -ruby are those of one
 	@TARGET="$(TARGET)" STRICT="$(STRICT)" scripts/test-bindings.sh $(LANGUAGES)
