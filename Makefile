@@ -50,6 +50,9 @@ demo-workers: all ## Puma and gunicorn with four workers each: quotas in each wo
 test: all ## all tests that the installed tools allow; STRICT=1 makes a skipped test a failure
 	@CARGO="$(CARGO)" CC="$(CC)" TARGET="$(TARGET)" STRICT="$(STRICT)" scripts/test.sh
 
+test-shared: all ## what processes do that share a state file, in its long form: minutes
+	@CC="$(CC)" TARGET="$(TARGET)" STRICT="$(STRICT)" scripts/test-shared.sh
+
 test-bindings: all ## the tests of the language bindings; test-cpp, -go, -java, -node, -python and -ruby are those of one
 	@TARGET="$(TARGET)" STRICT="$(STRICT)" scripts/test-bindings.sh $(LANGUAGES)
 
