@@ -224,7 +224,7 @@ impl Sharing {
         let rebooted = head.boot.get() != process::boot();
         let used = !rebooted && users().any(|user| !process::is_dead(process::of(user)));
         let condition = match head.left.get() {
-            _ if used => Condition::Used,
+            0 if used => Condition::Used,
             0 => Condition::Abandoned,
             sum if sum == sharing.sum() => Condition::Left,
             _ => return Err(refuse("is damaged: its checksum is wrong")),

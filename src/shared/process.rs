@@ -58,7 +58,7 @@ pub(crate) fn is_dead(process: Process) -> bool {
         return true;
     }
     let started = process >> PID_BITS;
-    look(pid).is_some_and(|seen| seen.ended || (started != 0 && seen.started != started))
+    look(pid).is_some_and(|seen| seen.ended || seen.started != started)
 }
 
 /// `None` where the system does not tell. Allocates nothing: it is asked in the middle of calls.
@@ -147,13 +147,13 @@ mod tests {
         assert!(is_dead(0));
         assert!(is_dead(encode(pid(this), (this >> PID_BITS) + 1)), "the same id, started at another time");
         let mut child = std::process::Command::new("true").spawn().unwrap();
-        let id = child.id();
+        let id = encode(child.id(), look(child.id()).unwrap().started);
         // Ended and not yet waited for, and then gone.
-        while !is_dead(encode(id, 0)) {
+        while !is_dead(id) {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
         child.wait().unwrap();
-        assert!(is_dead(encode(id, 0)));
+        assert!(is_dead(id));
     }
 
     #[test]
