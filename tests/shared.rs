@@ -163,6 +163,10 @@ fn a_file_that_cannot_be_used_is_refused_or_replaced() {
     other_version[12] ^= 1;
     fs::write(&place.0, other_version).unwrap();
     refused("another version");
+    let mut unfinished = good.clone();
+    unfinished[..8].fill(0);
+    fs::write(&place.0, unfinished).unwrap();
+    refused("is being made");
     let mut damaged = good.clone();
     damaged[40_000] ^= 1;
     fs::write(&place.0, damaged).unwrap();

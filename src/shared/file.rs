@@ -305,6 +305,9 @@ impl Sharing {
     /// What is wrong with the head, if anything.
     fn is_ours(&self) -> Result<(), &'static str> {
         let head = self.file_head();
+        if head.magic.get() == 0 && head.layout.get() == LAYOUT {
+            return Err("is being made, or was never finished");
+        }
         if head.magic.get() != MAGIC {
             return Err("is not a state file of libgrate");
         }
