@@ -1,6 +1,6 @@
-# Targets: all demo demo-http test test-bindings sanitize abi-check bench bench-check bench-bindings soak model-check sim fmt
-# lint header reproducible deny advisories install uninstall clean, and test-LANGUAGE for each binding.   make help tells what
-# each does.
+# Targets: all top demo demo-http demo-top test test-bindings sanitize abi-check bench bench-check bench-bindings soak
+# model-check sim fmt lint header reproducible deny advisories install uninstall clean, and test-LANGUAGE for each binding.
+# make help tells what each does.
 
 CARGO ?= cargo
 CC ?= cc
@@ -22,8 +22,8 @@ LINK := -L$(LIB) -lgrate -Wl,-rpath,$(LIB)
 
 LANGUAGES := cpp go java node python ruby
 
-.PHONY: all demo demo-http test test-bindings $(LANGUAGES:%=test-%) sanitize abi-check bench bench-check bench-bindings soak \
-	model-check sim fmt lint header reproducible deny advisories install uninstall clean help
+.PHONY: all top demo demo-http demo-top test test-bindings $(LANGUAGES:%=test-%) sanitize abi-check bench bench-check \
+	bench-bindings soak model-check sim fmt lint header reproducible deny advisories install uninstall clean help
 
 all: ## build libgrate.so and libgrate.a
 	@# Not `cargo build`: beside an rlib, which only tests need, cargo leaves link-time optimisation out. The hot calls are long
@@ -32,6 +32,12 @@ all: ## build libgrate.so and libgrate.a
 		-C llvm-args=--inline-threshold=1000
 	@# Programs ask for the SONAME, which cargo knows nothing of.
 	@test ! -f $(LIB)/libgrate.so || ln -sf libgrate.so $(LIB)/libgrate.so.0
+
+# In a target directory of its own, see below.
+top: ## build grate-top, which shows a state file
+	RUSTFLAGS="$(RUSTFLAGS) $(REMAP)" $(CARGO) build --release -q -p grate-top --target-dir $(TARGET)/top
+	@mkdir -p $(LIB)
+	cp $(TARGET)/top/release/grate-top $(LIB)/grate-top
 
 demo: all ## tell the story of the library on a mock clock
 	@mkdir -p $(BIN)
@@ -45,7 +51,12 @@ demo-http: all ## the same load on real HTTP upstreams, with plain failover and 
 	$(CC) $(CFLAGS) $(WARN) -Iinclude $$(curl-config --cflags) examples-c/http/demo_http.c -o $(BIN)/demo_http $(LINK) $$(curl-config --libs) -lm
 	scripts/demo-http.sh $(BIN)/demo_http
 
-test: all ## all tests that the installed tools allow; STRICT=1 makes a skipped test a failure
+demo-top: all top ## worker processes that share a state file, in grate-top (FRAMES="4 9": what it shows at these seconds, needs tmux)
+	@mkdir -p $(BIN)
+	$(CC) $(CFLAGS) $(WARN) -Iinclude examples-c/workers.c -o $(BIN)/workers $(LINK)
+	@scripts/demo-top.sh $(BIN)/workers $(LIB)/grate-top $(FRAMES)
+
+test: all top ## all tests that the installed tools allow; STRICT=1 makes a skipped test a failure
 	@CARGO="$(CARGO)" CC="$(CC)" TARGET="$(TARGET)" STRICT="$(STRICT)" scripts/test.sh
 
 test-bindings: all ## the tests of the language bindings; test-cpp, -go, -java, -node, -python and -ruby are those of one
@@ -60,8 +71,8 @@ sanitize: all ## the C tests with sanitizers in programs and library, and under 
 abi-check: all ## compare the header and the library with packaging/abi/baseline.txt, which UPDATE=1 rewrites
 	@CC="$(CC)" UPDATE="$(UPDATE)" scripts/abi-check.sh $(LIB)/libgrate.so
 
-# bench and sim have a target directory of their own: another crate there asks for other features of shared dependencies,
-# and cargo would build the library anew, without link-time optimisation.
+# bench, sim and top have a target directory of their own: another crate there asks for other features of shared dependencies,
+# or for the rlib, and cargo would build the library anew, without link-time optimisation.
 bench: COMPETITORS := $(TARGET)/bench/release
 bench: SOURCES := $(filter-out %/count.c,$(wildcard tools/bench/*.c))
 bench: all ## time the hot calls beside competitors, and tell which targets are met (QUICK=1: in a few seconds)
@@ -112,7 +123,7 @@ deny: ## licences, sources and duplicates of the dependencies, by deny.toml (nee
 advisories: ## known weaknesses of the dependencies (needs cargo-deny, and asks GitHub)
 	$(CARGO) deny --workspace check advisories
 
-install: all ## install library, headers, pkg-config and CMake files below DESTDIR and PREFIX
+install: all top ## install library, headers, pkg-config and CMake files and grate-top below DESTDIR and PREFIX
 	PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" scripts/install.sh install $(LIB)
 
 uninstall: ## remove what install installed

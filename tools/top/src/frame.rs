@@ -198,15 +198,20 @@ fn quota_line(quota: &Quota, more: usize) -> Line {
         Some(seconds) => format!("  {}/{}", quota.dimension, window(seconds)),
         None => format!("  {}", quota.dimension),
     };
-    let (full, empty) = bar(quota.used as f64 / quota.effective_limit as f64, bar_width(more));
+    let most = quota.most();
+    let (full, empty) = bar(quota.used as f64 / most as f64, bar_width(more));
     let ink = match quota.predicted_share {
         share if share >= AMPLE => Ink::Good,
         share if share > 0.0 => Ink::Fair,
         _ => Ink::Bad,
     };
-    let of = format!("{}/{}", amount(quota.used), amount(quota.effective_limit));
+    let of = format!("{}/{}", amount(quota.used), amount(most));
     let (ahead, spent) = (percent(quota.predicted_share), quota.seconds_to_exhaustion);
-    let spent = if spent.is_finite() { time(spent) } else { "-".into() };
+    let spent = match spent {
+        _ if quota.remaining == 0 => "spent".into(),
+        spent if spent.is_finite() => time(spent),
+        _ => "-".into(),
+    };
     let source = match quota.limit {
         Some(limit) if quota.limit_source != LimitSource::Configured => {
             format!("{}, not {}", source_name(quota.limit_source), amount(limit))

@@ -86,10 +86,11 @@ fn screen(seen: &Snapshot, trouble: Option<&str>, view: &mut View, width: usize,
     lines
 }
 
-/// What draws lines over those that are there.
+/// What draws lines over those that are there. Each is cleared first: behind a full one, its last column would be.
 fn text(lines: &[Line], width: usize, style: Style) -> String {
-    let lines: Vec<_> = lines.iter().map(|line| line.clone().cut(width).text(style) + "\x1b[K").collect();
-    format!("\x1b[H{}\x1b[J", lines.join("\r\n"))
+    let clear = |i| if i + 1 == lines.len() { "\x1b[J" } else { "\x1b[K" };
+    let shown = |(i, line): (usize, &Line)| format!("{}{}", clear(i), line.clone().cut(width).text(style));
+    format!("\x1b[H{}", lines.iter().enumerate().map(shown).collect::<Vec<_>>().join("\r\n"))
 }
 
 impl View {
@@ -172,6 +173,6 @@ mod tests {
     fn a_frame_is_drawn_over_the_last_one() {
         let drawn =
             text(&[Line::new(Ink::Plain, "abc"), Line::new(Ink::Plain, "d")], 2, Style { ascii: true, color: true });
-        assert_eq!(drawn, "\x1b[Hab\x1b[K\r\nd\x1b[K\x1b[J");
+        assert_eq!(drawn, "\x1b[H\x1b[Kab\r\n\x1b[Jd");
     }
 }

@@ -173,6 +173,16 @@ impl Counts {
     }
 }
 
+impl Quota {
+    /// How many units it can count: of a bucket its size, not what flows in per window.
+    pub fn most(&self) -> u64 {
+        if self.strategy == "token_bucket" {
+            return self.used.saturating_add(self.remaining).saturating_add(self.margin);
+        }
+        self.effective_limit
+    }
+}
+
 fn provider(name: &std::ffi::CStr, state: &ProviderState<'_>) -> Provider {
     Provider {
         name: printable(&name.to_string_lossy()),

@@ -239,10 +239,10 @@ fn it_goes_by_the_size_of_the_terminal() {
     terminal.type_in("j\x1b[B");
     terminal.until("scrolled", |shown| shown.contains("~ 1 more, 2 above"));
     assert!(!terminal.shown().contains("\x1b[0m"), "no colours: {}", terminal.shown());
-    let bar = |more: usize| format!("\r\n  requests/s{:1$} ............", "", 8 + more);
+    let bar = |more: usize| format!("\x1b[K  requests/s{:1$} ............", "", 8 + more);
     assert!(terminal.shown().contains(&bar(0)), "{}", terminal.shown());
     terminal.resize(120, 40);
-    terminal.until("larger", |shown| shown.contains("\r\nq: quit\x1b[K\x1b[J") && shown.contains(&bar(20)));
+    terminal.until("larger", |shown| shown.contains("\r\n\x1b[Jq: quit\x1b[H") && shown.contains(&bar(20)));
     terminal.type_in("q");
     assert!(terminal.ended().success());
 }
