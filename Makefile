@@ -1,6 +1,6 @@
-# Targets: all top demo demo-http demo-top test test-bindings sanitize abi-check bench bench-check bench-bindings soak
-# model-check sim fmt lint header reproducible deny advisories install uninstall clean, and test-LANGUAGE for each binding.
-# make help tells what each does.
+# Targets: all top demo demo-http demo-top test test-bindings sanitize abi-check fuzz fuzz-proof bench bench-check bench-bindings
+# soak model-check sim fmt lint header reproducible deny advisories install uninstall clean, and test-LANGUAGE for each
+# binding.   make help tells what each does.
 
 CARGO ?= cargo
 CC ?= cc
@@ -22,7 +22,7 @@ LINK := -L$(LIB) -lgrate -Wl,-rpath,$(LIB)
 
 LANGUAGES := cpp go java node python ruby
 
-.PHONY: all top demo demo-http demo-top test test-bindings $(LANGUAGES:%=test-%) sanitize abi-check bench bench-check \
+.PHONY: all top demo demo-http demo-top test test-bindings $(LANGUAGES:%=test-%) sanitize abi-check fuzz fuzz-proof bench bench-check \
 	bench-bindings soak model-check sim fmt lint header reproducible deny advisories install uninstall clean help
 
 all: ## build libgrate.so and libgrate.a
@@ -70,6 +70,13 @@ sanitize: all ## the C tests with sanitizers in programs and library, and under 
 
 abi-check: all ## compare the header and the library with packaging/abi/baseline.txt, which UPDATE=1 rewrites
 	@CC="$(CC)" UPDATE="$(UPDATE)" scripts/abi-check.sh $(LIB)/libgrate.so
+
+fuzz: ## random input until FUZZ_SECONDS (60) are over, for each target or FUZZ_TARGET (needs cargo-fuzz)
+	@CARGO="$(CARGO)" TARGET="$(TARGET)" STRICT="$(STRICT)" FUZZ_SECONDS="$(FUZZ_SECONDS)" FUZZ_TARGET="$(FUZZ_TARGET)" \
+		scripts/fuzz.sh
+
+fuzz-proof: ## plant bugs in a copy of the sources and see that fuzzing finds them (needs cargo-fuzz)
+	@CARGO="$(CARGO)" TARGET="$(TARGET)" scripts/fuzz-proof.sh
 
 # bench, sim and top have a target directory of their own: another crate there asks for other features of shared dependencies,
 # or for the rlib, and cargo would build the library anew, without link-time optimisation.

@@ -199,9 +199,10 @@ impl<'a> Locked<'a> {
         self.wired.links.iter().map(|link| (link.index, link.quota()))
     }
 
-    /// The quotas that someone configured, or that were learned.
+    /// The quotas that someone configured, that were learned, or that headers closed.
     pub(crate) fn visible_quotas(self) -> impl Iterator<Item = (u32, QuotaRef<'a>)> {
-        let seen = |link: &&Link| !link.implicit || link.quota().limit_source() != LimitSource::Configured;
+        let configured = move |q: QuotaRef<'_>| q.limit_source() == LimitSource::Configured && !q.is_closed(self.now);
+        let seen = move |link: &&Link| !link.implicit || !configured(link.quota());
         self.wired.links.iter().filter(seen).map(|link| (link.index, link.quota()))
     }
 

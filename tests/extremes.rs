@@ -846,3 +846,31 @@ fn one_huge_report_blocks_for_one_window() {
     clock.advance_ns(SEC);
     assert!(engine.select("api", &tokens(1), None).unwrap().available());
 }
+
+/// What was given back of one lease is not there to be given back of another.
+#[test]
+fn a_bucket_gives_nothing_back_twice() {
+    let (engine, clock) = engine(Settings { skew_ns: 0, ..Settings::default() });
+    let bucket = with(Strategy::TokenBucket, quota(Dimension::Tokens, 60, MINUTE));
+    serve(&engine, vec![provider("a", vec![QuotaConfig { burst: Some(100), ..bucket }])]);
+    let lease = |n| engine.acquire("api", &tokens(n), None).unwrap().lease.unwrap();
+    let early = [lease(30), lease(30)];
+    clock.set_ns(40 * SEC);
+    let late = lease(7);
+    early.into_iter().for_each(|lease| engine.cancel(lease).unwrap());
+    assert_eq!(used(&engine, "a", Dimension::Tokens), 7);
+    engine.cancel(late).unwrap();
+    assert_eq!(used(&engine, "a", Dimension::Tokens), 0);
+}
+
+#[test]
+fn a_limit_of_zero_is_not_learned_upward() {
+    let (engine, clock) = engine(Settings::default());
+    serve(&engine, vec![provider("a", vec![requests(0, SEC)])]);
+    for _ in 0..20 {
+        engine.observe("a", &report(Outcome::Success)).unwrap();
+    }
+    clock.set_ns(1);
+    engine.observe("a", &report(Outcome::RateLimited)).unwrap();
+    assert_eq!(engine.provider_state("a").unwrap().quotas[0].effective_limit, 0);
+}

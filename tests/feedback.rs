@@ -344,3 +344,22 @@ fn a_limit_that_was_learned_too_low_rises_though_nothing_passes() {
     });
     assert!(minutes.is_some_and(|minutes| minutes < 100), "{minutes:?}");
 }
+
+#[test]
+fn what_headers_close_is_shown_though_nobody_configured_it() {
+    let (engine, clock) = engine(Settings::default());
+    serve(&engine, vec![provider("a", vec![])]);
+    let headers = read(&[
+        ("x-ratelimit-limit-requests", "18"),
+        ("x-ratelimit-remaining-requests", "0"),
+        ("x-ratelimit-reset-requests", "31"),
+    ]);
+    let told = Report { headers: Some(&headers), ..report(Outcome::Success) };
+    engine.complete(acquire(&engine).lease.unwrap(), &told).unwrap();
+    assert!(!acquire(&engine).available());
+    assert_eq!(engine.remaining("a", Dimension::Requests), Ok(0));
+    assert_eq!(state(&engine, "a", Dimension::Requests).remaining, 0);
+    clock.advance_ns(32 * SEC);
+    assert!(acquire(&engine).available());
+    assert_eq!(engine.remaining("a", Dimension::Requests), Ok(u64::MAX));
+}

@@ -185,8 +185,8 @@ impl QuotaRef<'_> {
     pub(crate) fn learn(&self, now: Now, sent: u64, admitted: u64) {
         let known = &self.quota.in_force;
         let concurrency = self.dimension() == Dimension::Concurrency;
-        // What was sent before the last lesson belongs to it.
-        if sent < known.since.get() || admitted < if concurrency { 1 } else { EVIDENCE } {
+        // What was sent before the last lesson belongs to it. Below a limit of 0 there is none.
+        if sent < known.since.get() || self.limit() == 0 || admitted < if concurrency { 1 } else { EVIDENCE } {
             return;
         }
         let below = if concurrency { admitted } else { (admitted as f64 * (1.0 - MARGIN)) as u64 };
@@ -281,6 +281,11 @@ impl QuotaRef<'_> {
         known.left_told_at.set(now.mono + 1);
     }
 
+    /// Whether headers said that nothing remains, until later than now.
+    pub(crate) fn is_closed(&self, now: Now) -> bool {
+        now.mono < self.quota.in_force.closed_until.get()
+    }
+
     /// Closes the quota until its reset if nothing remains, whatever the books and limits say.
     pub(crate) fn close(&self, now: Now, remaining: u64, reset_ns: Option<u64>) {
         let reset = reset_ns.unwrap_or(self.window_ns() / UNHEARD).min(LONGEST_CLOSURE_NS);
@@ -309,7 +314,7 @@ impl QuotaRef<'_> {
 
     fn told_left_now(&self, now: Now) -> u64 {
         let known = &self.quota.in_force;
-        if now.mono < known.closed_until.get() {
+        if self.is_closed(now) {
             return 0;
         }
         let Some(told_at) = self.news_at(now) else { return u64::MAX };

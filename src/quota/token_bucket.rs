@@ -114,6 +114,8 @@ pub(super) fn refund(q: &QuotaRef<'_>, now: Now, at: u64, n: u64) {
     let drained = drained(q, now.mono.saturating_add(q.quota.lead.get()).saturating_sub(at));
     let back = scaled(q, n.min(q.quota.words[LEAST].get())).max(scaled(q, n).saturating_sub(drained));
     set_debt(q, debt(q, now).saturating_sub(back));
+    // Later charges have now found so much less.
+    q.quota.words[LEAST].sub(units(q, back));
 }
 
 pub(super) fn returning(q: &QuotaRef<'_>, now: Now, horizon: u64) -> u64 {

@@ -8,6 +8,10 @@
 #[allow(dead_code, reason = "each model uses its part")]
 #[path = "../../../src/cell.rs"]
 mod cell;
+#[cfg(feature = "fault-injection")]
+#[allow(dead_code, reason = "likewise")]
+#[path = "../../../src/fault.rs"]
+mod fault;
 #[allow(dead_code, reason = "likewise")]
 #[path = "../../../src/gate.rs"]
 mod gate;

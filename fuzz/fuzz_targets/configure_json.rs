@@ -1,0 +1,4 @@
+//! JSON documents of any kind.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| oracle::configure_json(bytes));
