@@ -1,6 +1,4 @@
-# Targets: all top demo demo-http demo-top test test-bindings sanitize abi-check fuzz fuzz-proof bench bench-check bench-bindings
-# soak model-check sim fmt lint header reproducible deny advisories install uninstall clean, and test-LANGUAGE for each
-# binding.   make help tells what each does.
+# make help tells what each target does.
 
 CARGO ?= cargo
 CC ?= cc
@@ -22,8 +20,9 @@ LINK := -L$(LIB) -lgrate -Wl,-rpath,$(LIB)
 
 LANGUAGES := cpp go java node python ruby
 
-.PHONY: all top demo demo-http demo-top test test-bindings $(LANGUAGES:%=test-%) sanitize abi-check fuzz fuzz-proof bench bench-check \
-	bench-bindings soak model-check sim fmt lint header reproducible deny advisories install uninstall clean help
+.PHONY: all demo demo-http demo-workers demo-top test test-bindings test-shared $(LANGUAGES:%=test-%) sanitize abi-check fuzz \
+	fuzz-proof bench bench-check bench-bindings soak model-check top sim fmt lint header reproducible deny advisories install \
+	uninstall clean help
 
 all: ## build libgrate.so and libgrate.a
 	@# Not `cargo build`: beside an rlib, which only tests need, cargo leaves link-time optimisation out. The hot calls are long
@@ -51,6 +50,9 @@ demo-http: all ## the same load on real HTTP upstreams, with plain failover and 
 	$(CC) $(CFLAGS) $(WARN) -Iinclude $$(curl-config --cflags) examples-c/http/demo_http.c -o $(BIN)/demo_http $(LINK) $$(curl-config --libs) -lm
 	scripts/demo-http.sh $(BIN)/demo_http
 
+demo-workers: all ## Puma and gunicorn with four workers each: quotas in each worker, and in one state file (SERVERS="puma gunicorn")
+	@TARGET="$(TARGET)" scripts/demo-workers.sh $(or $(SERVERS),puma gunicorn)
+
 demo-top: all top ## worker processes that share a state file, in grate-top (FRAMES="4 9": what it shows at these seconds, needs tmux)
 	@mkdir -p $(BIN)
 	$(CC) $(CFLAGS) $(WARN) -Iinclude examples-c/workers.c -o $(BIN)/workers $(LINK)
@@ -58,6 +60,9 @@ demo-top: all top ## worker processes that share a state file, in grate-top (FRA
 
 test: all top ## all tests that the installed tools allow; STRICT=1 makes a skipped test a failure
 	@CARGO="$(CARGO)" CC="$(CC)" TARGET="$(TARGET)" STRICT="$(STRICT)" scripts/test.sh
+
+test-shared: all ## what processes do that share a state file, in its long form: minutes
+	@CC="$(CC)" TARGET="$(TARGET)" STRICT="$(STRICT)" scripts/test-shared.sh
 
 test-bindings: all ## the tests of the language bindings; test-cpp, -go, -java, -node, -python and -ruby are those of one
 	@TARGET="$(TARGET)" STRICT="$(STRICT)" scripts/test-bindings.sh $(LANGUAGES)

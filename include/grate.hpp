@@ -76,6 +76,7 @@ enum class Code : std::int32_t {
     buffer_too_small = GRATE_ERR_BUFFER_TOO_SMALL,
     capacity = GRATE_ERR_CAPACITY,
     panic = GRATE_ERR_PANIC,
+    state_file = GRATE_ERR_STATE_FILE,
 };
 
 enum class Dimension : std::int32_t {
@@ -316,6 +317,9 @@ struct EngineConfig {
     std::optional<nanoseconds> skew;           ///< Not given: 50 ms
     double estimate_quantile = 0;              ///< 0: the mean
     nanoseconds max_retry_after{};             ///< 0: one day
+    std::string state_path{};                  ///< A file whose state all processes of the host share. Empty: the engine's own.
+    std::uint64_t state_size = 0;              ///< In bytes, if it is made; 0: 16 MiB
+    bool replace_unusable_state = false;       ///< Whether a file that cannot be used is replaced by a new one.
 };
 
 /// One quota of a provider; see grate_quota_config.
@@ -619,6 +623,8 @@ private:
 class UnknownCapability : public Error { using Error::Error; };
 class UnknownProvider : public Error { using Error::Error; };
 class StaleLease : public Error { using Error::Error; };
+/// The state file is damaged, not one, of another version, or cannot be opened.
+class StateFileError : public Error { using Error::Error; };
 
 /// Nothing can take the request now. Holds copies, for it may outlive the engine.
 class NoProviderAvailable : public Error {
@@ -650,6 +656,7 @@ namespace detail {
     case Code::unknown_capability: throw UnknownCapability(status);
     case Code::unknown_provider: throw UnknownProvider(status);
     case Code::stale_lease: throw StaleLease(status);
+    case Code::state_file: throw StateFileError(status);
     case Code::no_provider_available: throw NoProviderAvailable(status, decision);
     default: throw Error(status);
     }
@@ -693,6 +700,10 @@ public:
         if (config.skew) raw.skew_ns = config.skew->count() == 0 ? GRATE_ZERO : detail::to_ns(*config.skew);
         raw.estimate_quantile = config.estimate_quantile;
         raw.max_retry_after_ns = detail::to_ns(config.max_retry_after);
+        if (config.state_path.find('\0') != std::string::npos) return {Code::invalid_argument, "state_path contains a NUL"};
+        if (!config.state_path.empty()) raw.state_path = config.state_path.c_str();
+        raw.state_size = config.state_size;
+        if (config.replace_unusable_state) raw.state_flags = GRATE_STATE_REPLACE_UNUSABLE;
         Engine made(nullptr);
         Status status;
         grate_engine_new(&raw, &made.raw_, status.raw());

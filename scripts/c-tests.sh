@@ -3,6 +3,9 @@
 # shellcheck shell=sh disable=SC2034,SC2154 # what those scripts set and use
 
 c_tests='design_example conformance bad_input first threads clocks signals extremes memory fork load'
+# Of processes that share a state file; $shared is how far they go: empty, or `long`.
+c_tests_shared='shared_limit shared_steps shared_forks shared_damage'
+c_tests="$c_tests $c_tests_shared"
 # Those that allocators, forks and loaders of the tools would change are left out.
 c_tests_for_tools='design_example conformance bad_input first threads clocks signals extremes'
 
@@ -13,6 +16,10 @@ c_test() {
         conformance) sources='c-tests/conformance.c c-tests/json.c' arguments=$(echo conformance/*.json) ;;
         bad_input) arguments=include/grate.h ;;
         first) sources=c-tests/first/caller.c flags="-Ic-tests/first -L$lib -lgrate -Wl,-rpath,$lib" ;;
+        shared_*)
+            sources="c-tests/shared/${1#shared_}.c c-tests/shared/common.c" arguments=${shared:-}
+            [ "$1" != shared_steps ] || sources="$sources c-tests/shared/trap.c"
+            ;;
         panic) flags="-Iinclude -L$TARGET/faults/debug -lgrate -Wl,-rpath,$TARGET/faults/debug" ;;
         load)
             flags='-Iinclude -ldl' arguments="$lib/libgrate.so $bin/libcopy.so"

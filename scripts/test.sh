@@ -143,4 +143,13 @@ else
     skip 'demo-http' "$(cat "$log")"
 fi
 
+for server in puma gunicorn; do
+    if TARGET="$TARGET" scripts/demo-workers.sh --check $server >"$log" 2>&1; then
+        one "demo-workers: fewer than 1 % 429s for four workers of $server that share a state file" \
+            make -s demo-workers SERVERS=$server
+    else
+        skip "demo-workers: $server" "$(cat "$log")"
+    fi
+done
+
 summary

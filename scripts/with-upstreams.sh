@@ -9,6 +9,7 @@
 #   GRATE_UPSTREAMS     the base URLs of gold, silver and bronze, separated by blanks; what each allows is in
 #                       examples-c/http/nginx.conf.in, and GET /v1/answer is what they meter
 #   GRATE_OUTAGE_FILE   while this file exists, silver fails
+#   GRATE_UPSTREAMS_LOG what they answered, a line for each request: port and status
 #
 # Exit status: that of the command, 2 if something is missing.
 # SPDX-License-Identifier: Apache-2.0
@@ -94,7 +95,8 @@ done
 
 GRATE_UPSTREAMS="http://127.0.0.1:$gold http://127.0.0.1:$silver http://127.0.0.1:$bronze"
 GRATE_OUTAGE_FILE=$dir/html/outage
-export GRATE_UPSTREAMS GRATE_OUTAGE_FILE
+GRATE_UPSTREAMS_LOG=$dir/access.log
+export GRATE_UPSTREAMS GRATE_OUTAGE_FILE GRATE_UPSTREAMS_LOG
 
 # In the background, because a shell that waits in the foreground runs its traps only afterwards.
 "$@" &

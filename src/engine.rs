@@ -132,9 +132,13 @@ impl Engine {
             Condition::Used => {}
             Condition::Left | Condition::Abandoned => engine.go_on(),
         }
-        drop(locked);
         engine.registry.get().write(|registry| engine.catch_up(registry));
         let (registry, now) = engine.enter();
+        if condition == Condition::Abandoned {
+            // Nobody lives who could settle them, and nobody else has come yet.
+            let _ = engine.state.reclaim(&registry.wired, now, |_| true);
+        }
+        drop(locked);
         for gone in engine.state.memory.sharing().map(Sharing::gone).unwrap_or_default() {
             engine.forget(&registry, gone, now);
         }
@@ -663,7 +667,7 @@ impl Engine {
     #[cfg(unix)]
     fn forget(&self, registry: &Registry, gone: u64, now: Now) {
         if let Some(file) = self.state.memory.sharing()
-            && self.state.reclaim(&registry.wired, now, gone)
+            && self.state.reclaim(&registry.wired, now, |user| user == gone)
         {
             file.strike_out(gone);
         }
@@ -730,7 +734,8 @@ impl Drop for Engine {
             && self.registry.is_at_home()
         {
             let (registry, now) = self.enter();
-            let _ = self.state.reclaim(&registry.wired, now, self.state.memory.user());
+            let me = self.state.memory.user();
+            let _ = self.state.reclaim(&registry.wired, now, |user| user == me);
             file.note_time(now.mono, self.clock.unix_ns());
             drop(registry);
             file.leave(&self.state.memory);

@@ -466,10 +466,10 @@ impl<'a> Locked<'a> {
         }
     }
 
-    /// The same for leases that nobody will settle, as their user is gone.
-    pub(crate) fn expire_leases_of(&self, user: u64) {
+    /// The same for leases that nobody will settle, as their users are gone.
+    pub(crate) fn expire_leases_of(&self, gone: impl Fn(u64) -> bool) {
         let leases = self.provider.leases.owners(&self.state.leases);
-        let left: Vec<_> = leases.filter(|(_, owner)| *owner == user).collect();
+        let left: Vec<_> = leases.filter(|(_, owner)| gone(*owner)).collect();
         for (id, _) in left {
             let _ = self.expire(id);
         }

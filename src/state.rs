@@ -287,10 +287,10 @@ impl State {
         }
     }
 
-    /// Ends the leases of a user that is gone. Whether all providers could be asked.
-    pub(crate) fn reclaim(&self, all: &[Wired], now: Now, user: u64) -> bool {
+    /// Ends the leases of users that are gone. Whether all providers could be asked.
+    pub(crate) fn reclaim(&self, all: &[Wired], now: Now, gone: impl Fn(u64) -> bool) -> bool {
         let asked =
-            |index: &usize| self.locked(all, *index as u32, now, |locked| locked.expire_leases_of(user)).is_some();
+            |index: &usize| self.locked(all, *index as u32, now, |locked| locked.expire_leases_of(&gone)).is_some();
         (0..all.len()).filter(asked).count() == all.len()
     }
 

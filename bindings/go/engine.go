@@ -1,10 +1,12 @@
 package grate
 
 // #include "native.h"
+// #include <stdlib.h>
 import "C"
 
 import (
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -37,6 +39,7 @@ type Option func(*options)
 
 type options struct {
 	clock *MockClock
+	state *StateFile
 }
 
 // WithClock makes the engine live by a mock clock instead of the system's.
@@ -44,8 +47,23 @@ func WithClock(clock *MockClock) Option {
 	return func(o *options) { o.clock = clock }
 }
 
+// StateFile is where the state of an engine lives if other processes are to share it: what one counts, all count.
+type StateFile struct {
+	// Path of the file, the same in all processes. It is made if it is not there; what it counted before goes on.
+	Path string
+	// Size in bytes if it is made; 0 is 16 MiB.
+	Size uint64
+	// ReplaceUnusable replaces a file that cannot be used by a new one. Without it, that is ErrStateFile.
+	ReplaceUnusable bool
+}
+
+// WithStateFile makes the engine keep its state in a file, which the processes of a host share.
+func WithStateFile(file StateFile) Option {
+	return func(o *options) { o.state = &file }
+}
+
 // New makes an engine and applies the configuration; that may be empty, and come later with [Engine.Configure].
-// Errors are those of Configure.
+// Errors are those of Configure, and those of the state file, if there is one: ErrStateFile, ErrInvalidArgument.
 func New(config Config, opts ...Option) (*Engine, error) {
 	document, err := config.document()
 	if err != nil {
@@ -54,7 +72,7 @@ func New(config Config, opts ...Option) (*Engine, error) {
 	return NewJSON(document, opts...)
 }
 
-// NewJSON makes an engine and applies a configuration in JSON. Errors are those of [Engine.ConfigureJSON].
+// NewJSON makes an engine and applies a configuration in JSON. Errors are as for [New].
 func NewJSON(document []byte, opts ...Option) (*Engine, error) {
 	if err := checkVersion(LibraryVersion()); err != nil {
 		return nil, err
@@ -67,6 +85,13 @@ func NewJSON(document []byte, opts ...Option) (*Engine, error) {
 	C.grate_engine_config_init(&config, C.sizeof_grate_engine_config)
 	if o.clock != nil {
 		config.clock = o.clock.pointer
+	}
+	if o.state != nil {
+		path, err := o.state.apply(&config)
+		if err != nil {
+			return nil, err
+		}
+		defer C.free(path)
 	}
 	c := newCall()
 	defer c.release()
@@ -83,6 +108,19 @@ func NewJSON(document []byte, opts ...Option) (*Engine, error) {
 		return nil, err
 	}
 	return e, nil
+}
+
+// apply writes the file into the settings. The path that it returns must stay as long as these.
+func (f *StateFile) apply(config *C.grate_engine_config) (unsafe.Pointer, error) {
+	if strings.IndexByte(f.Path, 0) >= 0 {
+		return nil, &Error{Code: ErrInvalidArgument, Message: "the path of the state file contains a NUL"}
+	}
+	config.state_path = C.CString(f.Path)
+	config.state_size = C.uint64_t(f.Size)
+	if f.ReplaceUnusable {
+		config.state_flags = C.GRATE_STATE_REPLACE_UNUSABLE
+	}
+	return unsafe.Pointer(config.state_path), nil
 }
 
 // Close frees the engine once the calls that are under way have returned. Leases need not be settled before; they cannot be

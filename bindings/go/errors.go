@@ -29,6 +29,7 @@ const (
 	ErrBufferTooSmall       Code = C.GRATE_ERR_BUFFER_TOO_SMALL      // never returned: this package has the buffers
 	ErrCapacity             Code = C.GRATE_ERR_CAPACITY              // too many providers, quotas or leases for one engine
 	ErrPanic                Code = C.GRATE_ERR_PANIC                 // a bug of libgrate: please report it
+	ErrStateFile            Code = C.GRATE_ERR_STATE_FILE            // damaged, not one, of another version, or cannot be opened
 )
 
 // ErrClosed is returned by every method of an engine that was closed, and of its leases.

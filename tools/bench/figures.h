@@ -16,6 +16,7 @@ typedef struct {
     size_t len;
     double growth_of_select, growth_of_cycle; /* from 100 to 1000 providers, the worse of 1 and 3 quotas */
     double threads_apart[3], threads_together[3]; /* times one thread's throughput, by clock */
+    double processes_apart[3];                            /* the same, of processes that share a state file */
     double worst_tail;                            /* p99.9 / p50 */
     double bytes;                                 /* per provider with 3 quotas */
 } figures;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "sides.h"
 
@@ -79,7 +80,7 @@ static caller *caller_of(const workload *work)
     return c;
 }
 
-caller *caller_bare(const workload *work)
+caller *caller_bare(const workload *work, const char *state_path)
 {
     caller *c = caller_of(work);
     grate_engine_config config = GRATE_ENGINE_CONFIG_INIT;
@@ -87,6 +88,7 @@ caller *caller_bare(const workload *work)
     c->is_first = 1;
     c->clock = work->clock == SYSTEM ? NULL : grate_clock_mock_new(0);
     config.clock = c->clock;
+    config.state_path = state_path;
     must(c, grate_engine_new(&config, &c->engine, &c->error));
     return c;
 }
@@ -138,9 +140,9 @@ void caller_capability(caller *c, uint32_t capability, uint32_t first, uint32_t 
     free(rows);
 }
 
-caller *caller_new(const workload *work)
+static caller *caller_with(const workload *work, const char *state_path)
 {
-    caller *c = caller_bare(work);
+    caller *c = caller_bare(work, state_path);
     uint32_t i;
 
     caller_register_providers(c);
@@ -150,6 +152,11 @@ caller *caller_new(const workload *work)
     else
         caller_capability(c, 0, 0, work->providers);
     return c;
+}
+
+caller *caller_new(const workload *work)
+{
+    return caller_with(work, NULL);
 }
 
 /* A second caller: of the second capability, if each provider has its own. */
@@ -238,9 +245,22 @@ static void *create(const workload *work)
     return caller_new(work);
 }
 
+/* The file goes at once: who uses it keeps it. */
+static void *create_shared(const workload *work)
+{
+    char path[64];
+    caller *c;
+    snprintf(path, sizeof path, "%s/grate-bench-%ld", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp", (long)getpid());
+    unlink(path);
+    c = caller_with(work, path);
+    unlink(path);
+    return c;
+}
+
 static void destroy(void *self)
 {
     caller_free(self);
 }
 
 const side LIBGRATE = {"libgrate", create, another, run, destroy};
+const side SHARED = {"the same, in a file", create_shared, another, run, destroy};

@@ -16,8 +16,9 @@ typedef struct caller caller;
 caller *caller_new(const workload *work);
 void caller_free(caller *c);
 
-/* In steps: an engine that knows nothing, its providers, and a capability of some of them. */
-caller *caller_bare(const workload *work);
+/* In steps: an engine that knows nothing, with its state in a file or for itself (NULL), its providers, and a capability of
+ * some of them. */
+caller *caller_bare(const workload *work, const char *state_path);
 void caller_register_providers(caller *c);
 void caller_capability(caller *c, uint32_t capability, uint32_t first, uint32_t len);
 

@@ -60,6 +60,21 @@ static void configuration(figures *f, clock_kind clock, uint32_t providers, uint
         sides[i]->destroy(selves[i]);
 }
 
+/* What it costs that other processes may share the state. */
+static void in_a_file(figures *f, clock_kind clock, double seconds)
+{
+    const side *sides[] = {&LIBGRATE, &SHARED};
+    workload work = workload_of(clock, 2, 2);
+    void *selves[LEN(sides)];
+    size_t i;
+
+    for (i = 0; i < LEN(sides); i++)
+        selves[i] = warm(sides[i], &work);
+    compare(f, &work, CYCLE, sides, selves, LEN(sides), seconds);
+    for (i = 0; i < LEN(sides); i++)
+        sides[i]->destroy(selves[i]);
+}
+
 void measure_calls(figures *f, double seconds)
 {
     static const clock_kind clocks[] = {MOCK, SYSTEM};
@@ -80,6 +95,8 @@ void measure_calls(figures *f, double seconds)
                 configuration(f, clocks[c], providers[p], quotas[q], NULL, seconds);
     }
     configuration(f, SYSTEM, 2, 2, &FLOOR, seconds);
+    for (c = 0; c < LEN(clocks); c++)
+        in_a_file(f, clocks[c], seconds);
 }
 
 /* How much more an operation costs with `many` providers. */
@@ -124,13 +141,13 @@ void measure_growth(figures *f, double seconds)
     }
 }
 
-/* One side with one thread and with two; how many times the throughput. */
-static double share(const side *side, const workload *work, double seconds)
+/* One side with one thread, or process, and with two; how many times the throughput. */
+static double share(const side *side, const workload *work, pair_of kind, double seconds)
 {
     void *first = warm(side, work), *second = side->another(first);
     task tasks[2] = {task_of(side, first, CYCLE), task_of(side, second, CYCLE)};
-    pair *both = pair_new(tasks[0], tasks[1]);
-    threads t = {*work, side->name, 0, 0};
+    pair *both = pair_new(tasks[0], tasks[1], kind);
+    threads t = {*work, kind == PROCESSES ? "libgrate, 2 processes" : side->name, 0, 0};
     double ns[2];
 
     tasks[1] = pair_task(both);
@@ -149,18 +166,19 @@ void measure_threads(figures *f, double seconds)
     static const clock_kind clocks[] = {STILL, SYSTEM};
     size_t i;
 
-    report_section("threads", "Two threads: acquire+complete (select+observe), 2 quotas, nanoseconds per operation over "
+    report_section("threads", "Two threads, or processes: acquire+complete (select+observe), 2 quotas, nanoseconds per operation over "
                               "all threads.\n"
                               "Where two threads with locks of their own do not reach 2, the machine is not idle.\n\n"
                               "threads are on       clock   side                      1 thread   2 threads  factor");
     for (i = 0; i < LEN(clocks); i++) {
         workload apart = workload_of(clocks[i], 2, 2), together = workload_of(clocks[i], 1, 2);
         apart.apart = 1;
-        f->threads_apart[clocks[i]] = share(&LIBGRATE, &apart, seconds);
-        share(&GRATE_LIMITER, &apart, seconds);
-        share(&FLOOR, &apart, seconds);
-        f->threads_together[clocks[i]] = share(&LIBGRATE, &together, seconds);
-        share(&GRATE_LIMITER, &together, seconds);
+        f->threads_apart[clocks[i]] = share(&LIBGRATE, &apart, THREADS, seconds);
+        share(&GRATE_LIMITER, &apart, THREADS, seconds);
+        share(&FLOOR, &apart, THREADS, seconds);
+        f->processes_apart[clocks[i]] = share(&SHARED, &apart, PROCESSES, seconds);
+        f->threads_together[clocks[i]] = share(&LIBGRATE, &together, THREADS, seconds);
+        share(&GRATE_LIMITER, &together, THREADS, seconds);
     }
 }
 

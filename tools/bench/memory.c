@@ -14,7 +14,7 @@ static double heap(void)
 
 double bytes_per_provider(const workload *work)
 {
-    caller *c = caller_bare(work);
+    caller *c = caller_bare(work, NULL);
     double before = heap(), after;
     uint32_t i;
 

@@ -7,22 +7,27 @@
 #include <sched.h>
 #include <semaphore.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 /*
- * Between batches the second thread sleeps, so that it is in nobody's way; it is woken before the batch is timed, and
+ * Between batches the second one, a thread or a process, sleeps, so that it is in nobody's way; it is woken before the batch is timed, and
  * waits for its start awake.
  */
 struct pair {
     task first, second;
+    pair_of kind;
     pthread_t thread;
+    pid_t process;
     cpu_set_t allowed; /* where the first thread ran before */
     sem_t wake;
     int is_over;
     int is_awake;  /* atomic */
-    uint64_t runs; /* atomic: how often the second thread has to run its task; 0 when it has */
+    uint64_t runs; /* atomic: how often the second one has to run its task; 0 when it has */
 };
 
-static void *second_thread(void *self)
+static void *second_one(void *self)
 {
     pair *p = self;
     for (;;) {
@@ -57,18 +62,19 @@ static void run(void *self, uint32_t operation, uint64_t n)
         sched_yield();
 }
 
-static void pin(pthread_t thread, int cpu)
+static cpu_set_t only(int cpu)
 {
     cpu_set_t one;
     CPU_ZERO(&one);
     CPU_SET(cpu, &one);
-    pthread_setaffinity_np(thread, sizeof one, &one);
+    return one;
 }
 
 /* A processor for each, or the kernel may leave both on one: the first and the last, which rarely are one core. */
 static void pin_both(pair *p)
 {
     int cpu, first = -1, last = -1;
+    cpu_set_t one;
     if (pthread_getaffinity_np(pthread_self(), sizeof p->allowed, &p->allowed) != 0)
         abort();
     for (cpu = 0; cpu < CPU_SETSIZE; cpu++)
@@ -76,19 +82,38 @@ static void pin_both(pair *p)
             first = first < 0 ? cpu : first;
             last = cpu;
         }
-    pin(pthread_self(), first);
-    pin(p->thread, last);
+    one = only(first);
+    pthread_setaffinity_np(pthread_self(), sizeof one, &one);
+    one = only(last);
+    if (p->kind == THREADS)
+        pthread_setaffinity_np(p->thread, sizeof one, &one);
+    else
+        sched_setaffinity(p->process, sizeof one, &one);
 }
 
-pair *pair_new(task first, task second)
+pair *pair_new(task first, task second, pair_of kind)
 {
-    pair *p = calloc(1, sizeof *p);
-    if (p == NULL)
+    pair *p = mmap(NULL, sizeof *p, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED)
         abort();
+    p->kind = kind;
     p->first = first;
     p->second = second;
-    if (sem_init(&p->wake, 0, 0) != 0 || pthread_create(&p->thread, NULL, second_thread, p) != 0)
+    if (sem_init(&p->wake, kind == PROCESSES, 0) != 0)
         abort();
+    if (kind == THREADS) {
+        if (pthread_create(&p->thread, NULL, second_one, p) != 0)
+            abort();
+    } else {
+        pid_t child = fork();
+        if (child == 0) {
+            second_one(p);
+            _exit(0);
+        }
+        if (child < 0)
+            abort();
+        p->process = child;
+    }
     pin_both(p);
     return p;
 }
@@ -103,8 +128,11 @@ void pair_free(pair *p)
 {
     p->is_over = 1;
     sem_post(&p->wake);
-    pthread_join(p->thread, NULL);
+    if (p->kind == THREADS)
+        pthread_join(p->thread, NULL);
+    else
+        waitpid(p->process, NULL, 0);
     sem_destroy(&p->wake);
     pthread_setaffinity_np(pthread_self(), sizeof p->allowed, &p->allowed);
-    free(p);
+    munmap(p, sizeof *p);
 }

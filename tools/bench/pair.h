@@ -1,5 +1,5 @@
 /*
- * Two threads that do the same at the same time, as one task.
+ * Two threads, or processes, that do the same at the same time, as one task.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -10,8 +10,10 @@
 
 typedef struct pair pair;
 
-/* Starts the second thread. Each runs its task as often as the pair is asked to. */
-pair *pair_new(task first, task second);
+typedef enum { THREADS, PROCESSES } pair_of;
+
+/* Starts the second one. Each runs its task as often as the pair is asked to. */
+pair *pair_new(task first, task second, pair_of kind);
 task pair_task(pair *p);
 void pair_free(pair *p);
 

@@ -1,5 +1,5 @@
 /*
- * The sides of a comparison: libgrate, its competitors, and the floor below which no limiter gets.
+ * The sides of a comparison: libgrate, alone and with its state in a file, its competitors, and the floor below which no limiter gets.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -17,7 +17,7 @@ typedef struct {
     void (*destroy)(void *self);
 } side;
 
-extern const side LIBGRATE, GRATE_LIMITER, GOVERNOR, FLOOR;
+extern const side LIBGRATE, SHARED, GRATE_LIMITER, GOVERNOR, FLOOR;
 
 /* A side that has seen a minute of requests. */
 void *warm(const side *side, const workload *work);

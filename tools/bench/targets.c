@@ -29,6 +29,12 @@ static double speed(const figures *f, operation operation, uint32_t providers)
     return 1 / ratio(f, operation, MOCK, providers, 1, &GRATE_LIMITER);
 }
 
+/* How many times longer a cycle takes if the state may be shared. */
+static double file_costs(const figures *f, clock_kind clock)
+{
+    return 1 / ratio(f, CYCLE, clock, 2, 2, &SHARED);
+}
+
 static void at_least(const char *text, double measured, double wanted)
 {
     target t = {text, measured, wanted, 1};
@@ -59,5 +65,9 @@ void judge(const figures *f)
     at_least("2 threads on different providers, system clock: times 1 thread", f->threads_apart[SYSTEM], 1.7);
     at_least("2 threads on one provider: times 1 thread", f->threads_together[STILL], 0.8);
     at_least("2 threads on one provider, system clock: times 1 thread", f->threads_together[SYSTEM], 0.8);
+    at_most("acquire+complete, 2 providers, 2 quotas, state in a file: times as long", file_costs(f, MOCK), 1.5);
+    at_most("the same, system clock", file_costs(f, SYSTEM), 1.5);
+    at_least("2 processes on different providers: times 1 process", f->processes_apart[STILL], 1.6);
+    at_least("2 processes on different providers, system clock: times 1 process", f->processes_apart[SYSTEM], 1.6);
     at_most("bytes per provider with 3 quotas (1024 is the goal)", f->bytes, 2048);
 }

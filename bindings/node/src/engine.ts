@@ -43,6 +43,8 @@ const CANDIDATES_LEN = DECISION + layout.Decision.at.candidates_len;
 
 const EMPTY = {};
 
+const STATE_REPLACE_UNUSABLE = 1;
+
 declare const brand: unique symbol;
 
 /** An engine on its way to another thread: `share` gives it, `postMessage` carries it, and `new Engine` takes it. */
@@ -67,6 +69,15 @@ const abandoned = new FinalizationRegistry<BigInt64Array>(release);
 export interface EngineOptions {
   /** For tests and simulations; by default the system's time. */
   clock?: MockClock | undefined;
+  /**
+   * A file in which the state lives, shared by all processes of this host that give the same path, and kept over restarts. Made
+   * if it is not there. Without it, the state is this engine's own.
+   */
+  statePath?: string | undefined;
+  /** Its size in bytes if it is made; by default 16 MiB. */
+  stateSize?: number | undefined;
+  /** Whether a file that cannot be used is replaced by a new one; otherwise that throws `StateFileError`. */
+  replaceUnusableState?: boolean | undefined;
 }
 
 /**
@@ -86,7 +97,7 @@ export class Engine {
   #providerHigh = 0;
   #provider = "";
 
-  /** `config` is applied as by `configure`, and fails as there. */
+  /** `config` is applied as by `configure`, and fails as there. Throws `StateFileError` if there is one, which cannot be used. */
   constructor(config?: Config | string | Uint8Array, options?: EngineOptions);
   /**
    * Joins an engine of another thread of this process. Each thread closes its own `Engine`; the last one frees it. Throws
@@ -323,8 +334,12 @@ function leaseNumber(lease: bigint): bigint {
   return memory.u64Argument(lease, "the lease") as bigint;
 }
 
-function make({ clock }: EngineOptions): BigInt64Array {
-  putNumber(ENGINE_CONFIG + layout.EngineConfig.at.clock, clock === undefined ? NULL : clockAddress(clock));
+function make({ clock, statePath, stateSize, replaceUnusableState }: EngineOptions): BigInt64Array {
+  const fields = layout.EngineConfig.at;
+  putNumber(ENGINE_CONFIG + fields.clock, clock === undefined ? NULL : clockAddress(clock));
+  putNumber(ENGINE_CONFIG + fields.state_path, statePath === undefined ? NULL : memory.putPath(statePath));
+  memory.putAmount(ENGINE_CONFIG + fields.state_size, stateSize, "stateSize");
+  putNumber(ENGINE_CONFIG + fields.state_flags, replaceUnusableState === true ? STATE_REPLACE_UNUSABLE : 0);
   check(library.grate_engine_new(at(ENGINE_CONFIG), OUT_ADDRESS, ERROR_ADDRESS));
   const words = new BigInt64Array(new SharedArrayBuffer(WORDS * 8));
   words.set([THIS_LIBRARY, BigInt(getNumber(OUT)), 1n]);

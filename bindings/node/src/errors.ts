@@ -9,6 +9,7 @@ export const ERR_INVALID_NAME = 3;
 export const ERR_INVALID_ARGUMENT = 4;
 export const ERR_NO_PROVIDER_AVAILABLE = 9;
 export const ERR_BUFFER_TOO_SMALL = 11;
+export const ERR_STATE_FILE = 14;
 
 const names = new Map<number, string>();
 
@@ -59,6 +60,9 @@ export class StaleLeaseError extends GrateError {}
 
 /** Too many providers, quotas or leases in flight for one engine. */
 export class CapacityError extends GrateError {}
+
+/** The state file cannot be used: it is damaged, not one, of another version, or cannot be opened. */
+export class StateFileError extends GrateError {}
 
 /** A bug in libgrate or in this package. Please report it. */
 export class InternalError extends GrateError {}
@@ -122,6 +126,7 @@ for (const [name, kind] of Object.entries({
   UnknownProviderError,
   StaleLeaseError,
   CapacityError,
+  StateFileError,
   InternalError,
   ClosedError,
   NoProviderAvailableError,
@@ -138,6 +143,7 @@ const CLASSES = new Map<number, new (message: string, status: number) => GrateEr
   [8, UnknownProviderError],
   [10, StaleLeaseError],
   [12, CapacityError],
+  [ERR_STATE_FILE, StateFileError],
 ]);
 
 /** The error for a status. */

@@ -14,6 +14,7 @@ export {
   InvalidNameError,
   NoProviderAvailableError,
   StaleLeaseError,
+  StateFileError,
   UnknownCapabilityError,
   UnknownProviderError,
   statusName,

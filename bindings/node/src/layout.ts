@@ -45,6 +45,9 @@ export const EngineConfig = struct({
   skew_ns: "u64",
   estimate_quantile: "f64",
   max_retry_after_ns: "u64",
+  state_path: "pointer",
+  state_size: "u64",
+  state_flags: "u64",
 });
 
 export const Request = struct({

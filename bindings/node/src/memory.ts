@@ -16,6 +16,8 @@ export const MAX_HEADER_QUOTAS = 16;
 export const MAX_EXCLUDED = 64;
 /** Bytes of a name with its NUL. */
 export const NAME_SIZE = 129;
+/** Bytes of a path with its NUL; what is longer no system opens. */
+export const PATH_SIZE = 4097;
 
 const U32_MAX = 2 ** 32 - 1;
 const TWO_32 = 2 ** 32;
@@ -34,6 +36,7 @@ export const DECISION = room(layout.Decision.size);
 export const REQUEST = room(layout.Request.size);
 export const RESPONSE = room(layout.Response.size);
 export const ENGINE_CONFIG = room(layout.EngineConfig.size);
+export const STATE_PATH = room(PATH_SIZE);
 export const METRICS = room(layout.Metrics.size);
 export const PROVIDER_STATE = room(layout.ProviderState.size);
 export const QUOTA_STATES = room(MAX_QUOTAS * layout.QuotaState.size);
@@ -96,6 +99,16 @@ export function failure(status: number): Error {
 export function putNumber(offset: number, value: number): void {
   u32[offset >> 2] = value; // typed arrays keep the lower 32 bits
   u32[(offset >> 2) + 1] = value * PER_TWO_32;
+}
+
+/** Writes the path of a state file. Its address. */
+export function putPath(path: string): Address {
+  const bytes = Buffer.from(path);
+  if (bytes.includes(0)) throw invalidArgument("statePath contains a NUL character");
+  if (bytes.length >= PATH_SIZE) throw invalidArgument(`statePath is longer than ${PATH_SIZE - 1} bytes`);
+  u8.set(bytes, STATE_PATH);
+  u8[STATE_PATH + bytes.length] = 0;
+  return at(STATE_PATH);
 }
 
 /** Writes a 0 of 64 bits. */

@@ -1,24 +1,35 @@
 /** The examples of the README run as they stand. */
 
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { test } from "node:test";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
 import { inRepository } from "./support.mjs";
 
-test("the examples of the README", async (t) => {
+const readme = readFileSync(inRepository("bindings/node/README.md"), "utf8");
+const blocks = [...readme.matchAll(/^```js\n(.*?)^```/gms)].map(([, code = ""]) => code);
+
+/** The base URL of a server that answers to every request with its key. */
+async function upstream(t: TestContext): Promise<string> {
   const server = createServer((request, response) => {
     response.end(JSON.stringify({ usage: { total_tokens: 1043 }, key: request.headers.authorization }));
   }).listen(0, "127.0.0.1");
   t.after(() => server.close());
   await once(server, "listening");
-  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
 
-  const blocks = readFileSync(inRepository("bindings/node/README.md"), "utf8").matchAll(/^```js\n(.*?)^```/gms);
-  const examples = [...blocks].map(([, code = ""]) => code.replace(/https:\/\/api\.\w+\.example/g, url));
-  assert.equal(examples.length, 2);
+test("the examples of the README", async (t) => {
+  assert.equal(blocks.length, 3);
+  const url = await upstream(t);
+  const examples = blocks.slice(0, 2).map((code) => code.replace(/https:\/\/api\.\w+\.example/g, url));
   const module = `
     const keys = { primary: "one", backup: "two" };
     const headers = { "x-ratelimit-limit-requests": "60" };
@@ -36,4 +47,33 @@ test("the examples of the README", async (t) => {
   assert.equal(engine.metrics().completions, 2);
   assert.equal(engine.metrics().leasesInFlight, 0);
   assert.equal(engine.remainingQuota("primary", "tokens"), 90_000 - 2 * 1043);
+});
+
+test("the server of the README", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "grate-readme-"));
+  const free = createServer().listen(0, "127.0.0.1");
+  await once(free, "listening");
+  const { port } = free.address() as AddressInfo;
+  await new Promise((closed) => free.close(closed));
+  const module = `
+    const config = { providers: [{ name: "a" }], capabilities: [{ name: "chat", providers: [{ provider: "a" }] }] };
+    const options = { capability: "chat", providers: { a: "${await upstream(t)}" } };
+    ${(blocks[2] ?? "").replace("/var/lib/service", folder).replace("8080", `${port}`)}
+  `;
+  const file = new URL("readme-server.mjs", import.meta.url);
+  writeFileSync(file, module);
+  // What workers say that are ended while they start is of no interest.
+  const server = spawn(process.execPath, [fileURLToPath(file)], { stdio: "ignore" });
+  t.after(async () => {
+    server.kill();
+    await once(server, "exit");
+    rmSync(folder, { recursive: true });
+  });
+  let answer: Response | undefined;
+  for (let i = 0; i < 200 && answer === undefined; i++) {
+    await sleep(50);
+    answer = await fetch(`http://127.0.0.1:${port}`).catch(() => undefined);
+  }
+  assert.deepEqual(await answer?.json(), { usage: { total_tokens: 1043 } });
+  assert.ok(statSync(join(folder, "grate")).size > 0);
 });

@@ -25,6 +25,7 @@ from ._errors import (
     InvalidName,
     NoAvailableProviders,
     StaleLease,
+    StateFileError,
     UnknownCapability,
     UnknownProvider,
 )
@@ -75,6 +76,7 @@ __all__ = [
     "QuotaConfig",
     "QuotaState",
     "StaleLease",
+    "StateFileError",
     "Status",
     "UnknownCapability",
     "UnknownProvider",

@@ -22,6 +22,7 @@ from ._marshal import (
     Headers,
     Scratch,
     encode,
+    engine_config,
     fill_response,
     header_array,
     invalid,
@@ -31,8 +32,9 @@ from ._marshal import (
     pack_request,
     pool,
     read_candidates,
+    read_quota,
 )
-from ._types import CIRCUITS, DIMENSIONS, STRATEGIES, Dimension, Metrics, ProviderState, QuotaState, Status
+from ._types import CIRCUITS, DIMENSIONS, Dimension, Metrics, ProviderState, Status
 
 _lib = _native.lib
 _acquire = _lib.grate_engine_acquire
@@ -49,25 +51,34 @@ class Engine:
     """Providers, capabilities, quotas, health and leases. All methods may be called on any thread at any time.
 
     `config` is applied as by `configure`. `clock` is a `MockClock` for tests, or a `Clock`; None is the system's time.
+
+    `state_path` is a file in which the state lives, shared by all processes of this host that give the same path, and
+    kept over restarts; if it is not there, it is made with `state_size` bytes (None: 16 MiB). None: the state is this
+    engine's own. A file that cannot be used raises `StateFileError`, or is replaced with `replace_unusable_state`.
     """
 
     __slots__ = ("_handle", "_forked", "__weakref__")
 
     def __init__(
-        self, config: Union[Config, Mapping[str, Any], str, bytes, None] = None, clock: Optional[Clock] = None
+        self,
+        config: Union[Config, Mapping[str, Any], str, bytes, None] = None,
+        clock: Optional[Clock] = None,
+        *,
+        state_path: Union[str, bytes, os.PathLike[str], None] = None,
+        state_size: Optional[int] = None,
+        replace_unusable_state: bool = False,
     ) -> None:
         self._handle: Optional[Handle] = None
         self._forked = False
-        settings = _native.EngineConfig(ctypes.sizeof(_native.EngineConfig))
-        if clock is not None:
-            settings.clock = clock._pointer
+        settings = engine_config(clock, state_path, state_size, replace_unusable_state)
         pointer = c_void_p()
         failed = _native.Error(ctypes.sizeof(_native.Error))
         code = _lib.grate_engine_new(byref(settings), byref(pointer), byref(failed))
         if code:
             raise error(code, failed.message.decode("utf-8", "replace"))
         self._handle = Handle(pointer, clock)
-        _engines.add(self)
+        if state_path is None:
+            _private.add(self)
         if config is not None:
             self.configure(config)
 
@@ -82,7 +93,9 @@ class Engine:
 
     def _gone(self) -> EngineClosed:
         if self._forked:
-            return ForkedEngine("this engine was made before a fork and is the parent's: make one in the child")
+            return ForkedEngine(
+                "this engine was made before a fork and is the parent's: make one in the child, or with a state_path"
+            )
         return EngineClosed("this engine is closed")
 
     def __enter__(self) -> Engine:
@@ -409,7 +422,7 @@ class Engine:
         quotas[0].struct_size = ctypes.sizeof(_native.QuotaState)
         out = _native.ProviderState(ctypes.sizeof(_native.ProviderState), quotas=quotas, quotas_capacity=_MAX_QUOTAS)
         handle = self._cold(_lib.grate_engine_provider_state, encode(provider), byref(out))
-        rows = tuple(_quota_state(row) for row in quotas[: out.quotas_len])
+        rows = tuple(read_quota(row) for row in quotas[: out.quotas_len])
         del handle  # not earlier: the names of the pools live as long
         return ProviderState(
             circuit=CIRCUITS[out.circuit], quotas=rows, **{field: getattr(out, field) for field in _PROVIDER_FIELDS}
@@ -450,26 +463,6 @@ class Engine:
 _PROVIDER_FIELDS = tuple(f for f in ProviderState.__dataclass_fields__ if f not in ("circuit", "quotas"))
 
 
-def _quota_state(row: _native.QuotaState) -> QuotaState:
-    dimension = DIMENSIONS[row.dimension]
-    assert dimension is not None
-    return QuotaState(
-        dimension=dimension,
-        strategy=STRATEGIES[row.strategy],
-        limit=row.limit,
-        window_ns=row.window_ns,
-        used=row.used,
-        remaining=row.remaining,
-        predicted_share=row.predicted_share,
-        burn_per_sec=row.burn_per_sec,
-        seconds_to_exhaustion=row.seconds_to_exhaustion,
-        pool=None if row.pool is None else row.pool.decode(),
-        effective_limit=row.effective_limit,
-        limit_source=("configured", "learned", "told")[row.limit_source],
-        margin=row.margin,
-    )
-
-
 def status_name(code: int) -> str:
     """The symbolic name of a status code, such as `"GRATE_ERR_STALE_LEASE"`."""
     return GrateError("", code).name
@@ -481,18 +474,19 @@ def library_version() -> str:
     return text.decode()
 
 
-# A fork copies engines, and with them the belief to have all of their quotas. A hook at the fork costs calls nothing.
-_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+# A fork copies engines without a state file, and with them the belief to have all of their quotas. A hook at the fork
+# costs calls nothing.
+_private: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
 def _disown() -> None:
-    for engine in list(_engines):
+    for engine in list(_private):
         handle = engine._handle
         if handle is not None:
             engine._forked = True
             engine._handle = None
             handle.disown()
-    _engines.clear()
+    _private.clear()
 
 
 if hasattr(os, "register_at_fork"):

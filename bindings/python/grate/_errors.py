@@ -115,6 +115,12 @@ class CapacityExceeded(GrateError):
     code = 12
 
 
+class StateFileError(GrateError):
+    """The state file cannot be used: it is damaged, not one, of another version, or cannot be opened."""
+
+    code = _native.ERR_STATE_FILE
+
+
 class InternalError(GrateError):
     """A bug in libgrate or in this package. Please report it."""
 
@@ -130,7 +136,7 @@ class EngineClosed(GrateError, RuntimeError):
 
 
 class ForkedEngine(EngineClosed):
-    """The engine was made before a fork and used in the child. It belongs to the parent: make another one."""
+    """The engine has no state file, was made before a fork, and used in the child: it belongs to the parent."""
 
 
 _BY_CODE: Dict[int, Type[GrateError]] = {
@@ -144,6 +150,7 @@ _BY_CODE: Dict[int, Type[GrateError]] = {
         UnknownProvider,
         StaleLease,
         CapacityExceeded,
+        StateFileError,
         InternalError,
     )
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import struct
 from ctypes import addressof, byref, c_char_p, c_uint64, c_void_p
 from typing import Any, Callable, Dict, Iterable, List, Optional, Protocol, Sequence, Tuple, Union
@@ -10,7 +11,7 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Protocol, Sequ
 from . import _native
 from ._clock import Clock
 from ._errors import GrateError, InvalidArgument, InvalidName, error
-from ._types import DIMENSIONS, HELD_BY, OUTCOMES, Breakdown, Candidate, Status
+from ._types import DIMENSIONS, HELD_BY, OUTCOMES, STRATEGIES, Breakdown, Candidate, QuotaState, Status
 
 
 class _HasItems(Protocol):
@@ -149,6 +150,30 @@ class Handle:
         _free(self.pointer)
 
 
+def engine_config(
+    clock: Optional[Clock],
+    state_path: Union[str, bytes, os.PathLike[str], None],
+    state_size: Optional[int],
+    replace_unusable_state: bool,
+) -> _native.EngineConfig:
+    """What an engine is made with. None is 0, "not given", there."""
+    config = _native.EngineConfig(ctypes.sizeof(_native.EngineConfig))
+    if clock is not None:
+        config.clock = clock._pointer
+    if state_path is not None:
+        path = os.fsencode(state_path)
+        if b"\0" in path:
+            raise InvalidArgument("state_path contains a NUL character")
+        config.state_path = path
+    if state_size is not None:
+        if not 0 <= state_size <= _native.ZERO:
+            raise InvalidArgument(f"state_size is {state_size}, which is out of its range")
+        config.state_size = state_size
+    if replace_unusable_state:
+        config.state_flags = _native.STATE_REPLACE_UNUSABLE
+    return config
+
+
 def waiting(ns: int) -> Optional[int]:
     return None if ns == _native.NEVER else ns
 
@@ -168,6 +193,26 @@ def read_candidates(handle: Handle, s: Scratch, count: int) -> Tuple[Candidate, 
             r[11],
         )
         for r in _candidate_layout.iter_unpack(rows)
+    )
+
+
+def read_quota(row: _native.QuotaState) -> QuotaState:
+    dimension = DIMENSIONS[row.dimension]
+    assert dimension is not None
+    return QuotaState(
+        dimension=dimension,
+        strategy=STRATEGIES[row.strategy],
+        limit=row.limit,
+        window_ns=row.window_ns,
+        used=row.used,
+        remaining=row.remaining,
+        predicted_share=row.predicted_share,
+        burn_per_sec=row.burn_per_sec,
+        seconds_to_exhaustion=row.seconds_to_exhaustion,
+        pool=None if row.pool is None else row.pool.decode(),
+        effective_limit=row.effective_limit,
+        limit_source=("configured", "learned", "told")[row.limit_source],
+        margin=row.margin,
     )
 
 

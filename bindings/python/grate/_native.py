@@ -20,6 +20,9 @@ ERR_INVALID_CONFIG = 5
 ERR_NO_PROVIDER_AVAILABLE = 9
 ERR_STALE_LEASE = 10
 ERR_BUFFER_TOO_SMALL = 11
+ERR_STATE_FILE = 14
+
+STATE_REPLACE_UNUSABLE = 1
 
 
 class Error(ctypes.Structure):
@@ -45,6 +48,9 @@ class EngineConfig(ctypes.Structure):
         ("skew_ns", c_uint64),
         ("estimate_quantile", c_double),
         ("max_retry_after_ns", c_uint64),
+        ("state_path", c_char_p),
+        ("state_size", c_uint64),
+        ("state_flags", c_uint64),
     ]
 
 

@@ -12,7 +12,9 @@ README = ROOT / "bindings" / "python" / "README.md"
 
 @pytest.mark.skipif(not README.exists(), reason="skipped: this copy of the package comes without its README")
 def test_examples():
-    example, timeout, http = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
+    example, timeout, http, server = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
+    # `make demo-workers` runs it.
+    assert server == (ROOT / "examples" / "servers" / "app.py").read_text(encoding="utf-8")
     answer = SimpleNamespace(status_code=200, tokens=1043, headers={"x-ratelimit-limit-requests": "60"})
     names = {"send_it_to": lambda provider: answer}
     exec(example, names)

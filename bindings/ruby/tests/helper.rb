@@ -5,6 +5,7 @@ require "json"
 require "open3"
 require "rbconfig"
 require "tmpdir"
+require "fileutils"
 require_relative "../lib/grate"
 
 # What the tests share.

@@ -9,7 +9,7 @@ class ReadmeTest < Minitest::Test
   include Helper
 
   README = File.read(File.join(Helper::BINDING, "README.md"), encoding: "UTF-8")
-  EXAMPLE, FARADAY = README.scan(/```ruby\n(.*?)```/m).flatten
+  EXAMPLE, FARADAY, SERVER = README.scan(/```ruby\n(.*?)```/m).flatten
 
   # Where the examples run: what they leave to the reader.
   def place
@@ -64,6 +64,11 @@ class ReadmeTest < Minitest::Test
     assert_equal 2, place.local_variable_get(:engine).metrics.completions
   ensure
     server&.close
+  end
+
+  # `make demo-workers` runs it.
+  def test_the_server
+    assert_equal File.read(File.join(ROOT, "examples/servers/config.ru")).sub(/\A#.*\n\n/, ""), SERVER
   end
 
   def test_the_table_of_errors

@@ -29,5 +29,8 @@ module Grate
     ERR_BUFFER_TOO_SMALL = 11
     ERR_CAPACITY = 12
     ERR_PANIC = 13
+    ERR_STATE_FILE = 14
+
+    STATE_REPLACE_UNUSABLE = 1
   end
 end

@@ -17,21 +17,30 @@ module Grate
   # Providers, capabilities, quotas, health and leases. All methods may be called on any thread at any time, in fibers and
   # in signal handlers; none waits for anything.
   #
-  # All raise {ClosedEngineError} after {#close}, {ForkedEngineError} in a child that was forked after the engine was made,
-  # and {InvalidArgumentError} or {InvalidNameError} for arguments that are out of range or of the wrong type.
+  # All raise {ClosedEngineError} after {#close}, {ForkedEngineError} in a child that was forked after the engine was made
+  # without a `state_path`, and {InvalidArgumentError} or {InvalidNameError} for arguments that are out of range or of the
+  # wrong type.
   class Engine
     # @param config [Hash, String, nil] applied as by {#configure}
     # @param clock [MockClock, nil] nil for the system's time
+    # @param state_path [String, nil] a file in which the state lives, shared by all processes of this host that give the
+    #   same path, and kept over restarts; made if it is not there. nil: the state is this engine's own.
+    # @param state_size [Integer, nil] its size in bytes if it is made; nil is 16 MiB
+    # @param replace_unusable_state [Boolean] whether a file that cannot be used is replaced by a new one
     # @raise [InvalidConfigError, UnknownProviderError]
-    def initialize(config = nil, clock: nil)
+    # @raise [StateFileError] if the file cannot be used
+    def initialize(config = nil, clock: nil, state_path: nil, state_size: nil, replace_unusable_state: false)
       settings = Layouts::EngineConfig.make
       settings[:clock] = clock.to_ptr if clock
+      settings[:state_path] = FFI::MemoryPointer.from_string(File.path(state_path)) if state_path
+      settings[:state_size] = Amounts.unsigned(state_size) if state_size
+      settings[:state_flags] = Constants::STATE_REPLACE_UNUSABLE if replace_unusable_state
       out = FFI::MemoryPointer.new(:pointer)
       error = Scratch.new
       code = Native.grate_engine_new(settings, out, error + Scratch::ERROR)
       raise error.failure(code) unless code == Constants::OK
 
-      @permits = Permits.new
+      @permits = Permits.new(shared: !state_path.nil?)
       @idle = @permits.idle
       @pointer = FFI::AutoPointer.new(out.read_pointer, @permits)
       @address = @pointer.address

@@ -65,6 +65,11 @@ module Grate
     CODE = Constants::ERR_CAPACITY
   end
 
+  # The state file cannot be used: it is damaged, not one, of another version, or cannot be opened.
+  class StateFileError < Error
+    CODE = Constants::ERR_STATE_FILE
+  end
+
   # A bug in libgrate or in this gem. Please report it.
   class InternalError < Error
     CODE = Constants::ERR_PANIC
@@ -73,7 +78,8 @@ module Grate
   # The engine was used after `close`.
   class ClosedEngineError < Error; end
 
-  # The engine was made before a fork and used in the child, which has only a copy. Make an engine after the fork.
+  # The engine has no state file, was made before a fork, and used in the child, which has only a copy. Make an engine after
+  # the fork, or with a `state_path`.
   class ForkedEngineError < Error; end
 
   # No provider can take the request now. {#decision} has all that is known, the other readers what matters most.
@@ -133,7 +139,8 @@ module Grate
 
   class Error
     CLASSES = [InvalidNameError, InvalidArgumentError, InvalidConfigError, InvalidJSONError, UnknownCapabilityError,
-               UnknownProviderError, StaleLeaseError, CapacityError].to_h { |kind| [kind::CODE, kind] }.freeze
+               UnknownProviderError, StaleLeaseError, CapacityError,
+               StateFileError].to_h { |kind| [kind::CODE, kind] }.freeze
     private_constant :CLASSES
 
     # @api private

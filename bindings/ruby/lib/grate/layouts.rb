@@ -35,7 +35,10 @@ module Grate
              :lease_ttl_ns, :uint64,
              :skew_ns, :uint64,
              :estimate_quantile, :double,
-             :max_retry_after_ns, :uint64
+             :max_retry_after_ns, :uint64,
+             :state_path, :pointer,
+             :state_size, :uint64,
+             :state_flags, :uint64
     end
 
     class Metrics < Sized

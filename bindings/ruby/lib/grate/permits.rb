@@ -20,7 +20,7 @@ module Grate
     LIVE = {}.compare_by_identity
     private_constant :LIVE
 
-    # In a child that was forked: no engine that was made before may be used there.
+    # In a child that was forked: no engine that was made before may be used there, unless its state is shared.
     def self.forked
       LIVE.each_key(&:forked)
       LIVE.clear
@@ -29,11 +29,15 @@ module Grate
     # @return [Array<Scratch>] the permits that nobody has
     attr_reader :idle
 
-    def initialize
+    # @param shared [Boolean] whether a forked child may use the engine as well
+    def initialize(shared: false)
+      @shared = shared
       @pid = Process.pid
       @made = [] # one element per permit, as only its `<<` is atomic
       @refusal = @handle = nil
       @idle = [another]
+      return if shared
+
       check_each_call unless Process.respond_to?(:_fork)
       LIVE[self] = true
     end
@@ -73,16 +77,16 @@ module Grate
     # @return [void]
     def forked
       refuse(ForkedEngineError, "this engine was made in process #{@pid}, of which this process (#{Process.pid}) is a " \
-                                "fork: make an engine after the fork")
+                                "fork: make an engine after the fork, or with a state_path")
     end
 
-    # Frees the engine. A child has only a copy and leaves it alone.
+    # Frees the engine. A child that has only a copy leaves it alone.
     # @param pointer [FFI::Pointer]
     # @return [void]
     def call(pointer)
       LIVE.delete(self)
       @handle&.close
-      Native.grate_engine_free(pointer) if Process.pid == @pid
+      Native.grate_engine_free(pointer) if @shared || Process.pid == @pid
     end
 
     private

@@ -39,7 +39,9 @@ public final class Engine implements AutoCloseable {
      *
      * @param config its settings
      * @throws InvalidConfigException if a setting is out of its range
-     * @throws GrateException only for a bug
+     * @throws StateFileException if there is a state file, which cannot be used
+     * @throws CapacityExceededException if it is too small, or used by too many
+     * @throws GrateException for an empty path or a bug
      */
     public Engine(EngineConfig config) throws GrateException {
         handle = new Handle(this, "engine", create(config), LibGrate::grate_engine_free);

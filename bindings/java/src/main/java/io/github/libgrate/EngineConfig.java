@@ -1,5 +1,7 @@
 package io.github.libgrate;
 
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
 import java.time.Duration;
 
 /**
@@ -26,6 +28,9 @@ public final class EngineConfig {
     private final long skewNs;
     private final double estimateQuantile;
     private final long maxRetryAfterNs;
+    private final byte[] statePath;
+    private final long stateSize;
+    private final long stateFlags;
 
     private EngineConfig(Builder from) {
         clock = from.clock;
@@ -44,6 +49,9 @@ public final class EngineConfig {
         skewNs = from.skewNs;
         estimateQuantile = from.estimateQuantile;
         maxRetryAfterNs = from.maxRetryAfterNs;
+        statePath = from.statePath;
+        stateSize = from.stateSize;
+        stateFlags = from.stateFlags;
     }
 
     /**
@@ -57,7 +65,7 @@ public final class EngineConfig {
 
     /** Writes the struct into the arena, all of which it takes. Returns its address. */
     long write(Scratch scratch, long clockAddress) {
-        Memory arena = scratch.arena(Structs.EngineConfig.SIZE);
+        Memory arena = scratch.arena(Structs.EngineConfig.SIZE + (statePath == null ? 0 : statePath.length));
         int at = scratch.struct(Structs.EngineConfig.SIZE);
         arena.putInt(at + Structs.EngineConfig.COOLDOWN_TRIGGER_COUNT, cooldownTriggerCount);
         arena.putLong(at + Structs.EngineConfig.CLOCK, clockAddress);
@@ -75,6 +83,15 @@ public final class EngineConfig {
         arena.putLong(at + Structs.EngineConfig.SKEW_NS, skewNs);
         arena.putDouble(at + Structs.EngineConfig.ESTIMATE_QUANTILE, estimateQuantile);
         arena.putLong(at + Structs.EngineConfig.MAX_RETRY_AFTER_NS, maxRetryAfterNs);
+        if (statePath != null) {
+            int path = scratch.claim(statePath.length);
+            for (int i = 0; i < statePath.length; i++) {
+                arena.bytes.put(path + i, statePath[i]);
+            }
+            arena.putLong(at + Structs.EngineConfig.STATE_PATH, arena.address + path);
+        }
+        arena.putLong(at + Structs.EngineConfig.STATE_SIZE, stateSize);
+        arena.putLong(at + Structs.EngineConfig.STATE_FLAGS, stateFlags);
         return arena.address + at;
     }
 
@@ -96,6 +113,9 @@ public final class EngineConfig {
         private long skewNs;
         private double estimateQuantile;
         private long maxRetryAfterNs;
+        private byte[] statePath;
+        private long stateSize;
+        private long stateFlags;
 
         private Builder() {}
 
@@ -247,6 +267,40 @@ public final class EngineConfig {
          */
         public Builder maxRetryAfter(Duration value) {
             maxRetryAfterNs = Units.nanos(value, "maxRetryAfter");
+            return this;
+        }
+
+        /**
+         * The file in which the state lives, shared by all processes of this host that give the same path, and kept over
+         * restarts. Made if it is not there.
+         *
+         * @param value the path; null, the default: the state is the engine's own
+         * @return this
+         */
+        public Builder statePath(Path value) {
+            statePath = value == null ? null : (value + "\0").getBytes(StandardCharsets.UTF_8);
+            return this;
+        }
+
+        /**
+         * The size of the state file if it is made.
+         *
+         * @param bytes 1 MiB to 64 GiB; the default is 16 MiB
+         * @return this
+         */
+        public Builder stateSize(long bytes) {
+            stateSize = Units.notNegative(bytes, "stateSize");
+            return this;
+        }
+
+        /**
+         * Whether a state file that cannot be used is replaced by a new one.
+         *
+         * @param value false, the default, is {@link StateFileException}
+         * @return this
+         */
+        public Builder replaceUnusableState(boolean value) {
+            stateFlags = value ? LibGrate.STATE_REPLACE_UNUSABLE : 0;
             return this;
         }
 

@@ -29,6 +29,8 @@ public abstract class GrateException extends Exception {
                 return new StaleLeaseException(message);
             case LibGrate.ERR_CAPACITY:
                 return new CapacityExceededException(message);
+            case LibGrate.ERR_STATE_FILE:
+                return new StateFileException(message);
             default:
                 return new InternalErrorException(code, message);
         }

@@ -25,6 +25,9 @@ final class LibGrate {
     static final int ERR_STALE_LEASE = 10;
     static final int ERR_BUFFER_TOO_SMALL = 11;
     static final int ERR_CAPACITY = 12;
+    static final int ERR_STATE_FILE = 14;
+
+    static final long STATE_REPLACE_UNUSABLE = 1;
 
     /** GRATE_ZERO: a true zero, where 0 means "default" or "not given". */
     static final long ZERO = -1;

@@ -90,6 +90,9 @@ final class Structs {
         static final int SKEW_NS = LAYOUT.int64("skew_ns");
         static final int ESTIMATE_QUANTILE = LAYOUT.int64("estimate_quantile");
         static final int MAX_RETRY_AFTER_NS = LAYOUT.int64("max_retry_after_ns");
+        static final int STATE_PATH = LAYOUT.int64("state_path");
+        static final int STATE_SIZE = LAYOUT.int64("state_size");
+        static final int STATE_FLAGS = LAYOUT.int64("state_flags");
         static final int SIZE = LAYOUT.size();
 
         private EngineConfig() {}

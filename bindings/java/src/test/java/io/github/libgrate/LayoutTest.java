@@ -84,6 +84,8 @@ class LayoutTest {
         constants.put("GRATE_ERR_STALE_LEASE", (long) LibGrate.ERR_STALE_LEASE);
         constants.put("GRATE_ERR_BUFFER_TOO_SMALL", (long) LibGrate.ERR_BUFFER_TOO_SMALL);
         constants.put("GRATE_ERR_CAPACITY", (long) LibGrate.ERR_CAPACITY);
+        constants.put("GRATE_ERR_STATE_FILE", (long) LibGrate.ERR_STATE_FILE);
+        constants.put("GRATE_STATE_REPLACE_UNUSABLE", LibGrate.STATE_REPLACE_UNUSABLE);
         constants.put("GRATE_ZERO", LibGrate.ZERO);
         constants.put("GRATE_NEVER", LibGrate.NONE);
         constants.put("GRATE_ABSENT", LibGrate.NONE);

@@ -29,6 +29,7 @@ class ReadmeTest {
             + "import java.net.http.*;\n"
             + "import java.net.http.HttpRequest.BodyPublishers;\n"
             + "import java.net.http.HttpResponse.BodyHandlers;\n"
+            + "import java.nio.file.*;\n"
             + "import java.time.Duration;\n"
             + "import java.util.*;\n"
             + "public class Readme {\n"
@@ -52,6 +53,10 @@ class ReadmeTest {
             + "    static void http(Engine engine, Map<String, String> keys, String prompt) throws Exception {\n"
             + "        %s\n"
             + "    }\n"
+            + "    static Engine shared() throws Exception {\n"
+            + "        %s\n"
+            + "        return engine;\n"
+            + "    }\n"
             + "}\n";
 
     @Test
@@ -62,7 +67,7 @@ class ReadmeTest {
                 .map(MatchResult::group)
                 .map(block -> block.replaceAll("```(java)?", ""))
                 .collect(Collectors.toList());
-        assertEquals(3, examples.size());
+        assertEquals(4, examples.size());
         compile(folder, String.format(AROUND, examples.toArray()));
         try (Engine engine = Fixture.twoProviders(new MockClock(0));
                 URLClassLoader loader = new URLClassLoader(new URL[] {folder.toUri().toURL()})) {

@@ -1,0 +1,193 @@
+/*
+ * A child goes on with the engine that it inherits: forked while other threads are in calls, its own child too, and after its
+ * parent has freed the engine. Its leases are its own, and end with it.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#define _GNU_SOURCE
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "common.h"
+
+#define THREADS 2
+#define FORKS 40
+#define CALLS 200
+#define MS UINT64_C(1000000)
+
+static const char JSON[] =
+    "{\"providers\": [{\"name\": \"p\", \"quotas\": [{\"dimension\": \"requests\", \"limit\": 100000000, \"window\": \"day\"},"
+    " {\"dimension\": \"concurrency\", \"limit\": 20, \"pool\": \"slots\"}]}],"
+    " \"capabilities\": [{\"name\": \"api\", \"providers\": [{\"provider\": \"p\"}]}]}";
+
+static const char *path;
+static int stop;
+
+static grate_engine *make(void)
+{
+    grate_engine_config config = GRATE_ENGINE_CONFIG_INIT;
+    return open_state(path, &config, JSON);
+}
+
+static uint64_t acquire(grate_engine *engine)
+{
+    grate_decision decision = GRATE_DECISION_INIT;
+    must(grate_engine_acquire(engine, "api", NULL, &decision, NULL), "acquire");
+    return decision.lease;
+}
+
+static void complete(grate_engine *engine, uint64_t lease)
+{
+    grate_response served = GRATE_RESPONSE_INIT;
+    served.outcome = GRATE_OUTCOME_SUCCESS;
+    must(grate_engine_complete(engine, lease, &served, NULL), "complete");
+}
+
+static void use(grate_engine *engine)
+{
+    complete(engine, acquire(engine));
+}
+
+static uint64_t in_flight(grate_engine *engine)
+{
+    grate_metrics metrics = GRATE_METRICS_INIT;
+    must(grate_engine_metrics(engine, &metrics, NULL), "metrics");
+    return metrics.leases_in_flight;
+}
+
+static void *hammer(void *engine)
+{
+    while (!__atomic_load_n(&stop, __ATOMIC_SEQ_CST)) {
+        use(engine);
+    }
+    return NULL;
+}
+
+/* Waits until so many leases are in flight; for a second at most. */
+static uint64_t settles_at(grate_engine *engine, uint64_t wanted)
+{
+    int i;
+    for (i = 0; i < 200 && in_flight(engine) != wanted; i++) {
+        sleep_ns(5 * MS);
+    }
+    return in_flight(engine);
+}
+
+TEST(a_fork_in_the_middle_of_calls)
+{
+    grate_engine *engine = make();
+    pthread_t threads[THREADS];
+    int i;
+    stop = 0;
+    for (i = 0; i < THREADS; i++) {
+        CHECK_EQ_I32(pthread_create(&threads[i], NULL, hammer, engine), 0);
+    }
+    for (i = 0; i < FORKS; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            int n;
+            pid_t grandchild;
+            alarm(20);
+            for (n = 0; n < CALLS; n++) {
+                use(engine);
+            }
+            grandchild = fork();
+            if (grandchild == 0) {
+                alarm(20);
+                for (n = 0; n < CALLS; n++) {
+                    use(engine);
+                }
+                _exit(0);
+            }
+            use(engine);
+            n = ended(grandchild);
+            grate_engine_free(engine);
+            _exit(n != 0);
+        }
+        use(engine);
+        CHECK_EQ_I32(ended(child), 0);
+    }
+    __atomic_store_n(&stop, 1, __ATOMIC_SEQ_CST);
+    for (i = 0; i < THREADS; i++) {
+        CHECK_EQ_I32(pthread_join(threads[i], NULL), 0);
+    }
+    CHECK_EQ_U64(settles_at(engine, 0), 0);
+    grate_engine_free(engine);
+}
+
+TEST(the_leases_of_a_child_are_its_own)
+{
+    grate_engine *engine = make();
+    uint64_t mine = acquire(engine);
+    pid_t child = fork();
+    if (child == 0) {
+        acquire(engine);
+        if (fork() == 0) {
+            acquire(engine);
+            _exit(0);
+        }
+        wait(NULL);
+        acquire(engine);
+        kill(getpid(), SIGKILL);
+    }
+    CHECK_EQ_I32(ended(child), -SIGKILL);
+    CHECK_EQ_U64(settles_at(engine, 1), 1);
+    complete(engine, mine);
+    CHECK_EQ_U64(in_flight(engine), 0);
+
+    /* One that never used the engine takes nothing with it, however it ends. */
+    mine = acquire(engine);
+    child = fork();
+    if (child == 0) {
+        grate_engine_free(engine);
+        _exit(0);
+    }
+    CHECK_EQ_I32(ended(child), 0);
+    sleep_ns(100 * MS);
+    CHECK_EQ_U64(in_flight(engine), 1);
+    complete(engine, mine);
+    grate_engine_free(engine);
+}
+
+TEST(a_child_outlives_the_engine_of_its_parent)
+{
+    grate_engine *engine = make();
+    int *freed = shared_memory(sizeof *freed);
+    pid_t child = fork();
+    if (child == 0) {
+        uint64_t lease = acquire(engine);
+        alarm(20);
+        while (!__atomic_load_n(freed, __ATOMIC_SEQ_CST)) {
+            use(engine);
+        }
+        complete(engine, lease);
+        for (int n = 0; n < CALLS; n++) {
+            use(engine);
+        }
+        grate_engine_free(engine);
+        _exit(0);
+    }
+    use(engine);
+    acquire(engine);
+    grate_engine_free(engine);
+    __atomic_store_n(freed, 1, __ATOMIC_SEQ_CST);
+    CHECK_EQ_I32(ended(child), 0);
+    engine = make();
+    CHECK_EQ_U64(in_flight(engine), 0);
+    grate_engine_free(engine);
+}
+
+int main(void)
+{
+    alarm(120);
+    path = state_path("forks");
+    RUN(a_fork_in_the_middle_of_calls);
+    RUN(the_leases_of_a_child_are_its_own);
+    RUN(a_child_outlives_the_engine_of_its_parent);
+    return check_report("shared_forks");
+}
