@@ -22,9 +22,13 @@ pub(super) fn put_right(memory: &Arc<Memory>) -> Result<(), &'static str> {
     sharing.is_sound(memory)?;
     free_locks(&state);
     state.name(&book);
+    // Where a change was broken off, records may lack what is reserved for them: who takes over the book defines all.
+    let is_broken_off = !state.head().generation.get().is_multiple_of(2);
     for (quota, index) in book.quotas.iter().zip(0..) {
         let record = state.quotas.get(index).ok_or(damaged)?;
-        if !record.has_room_for(&quota.config) {
+        let (at, len) = record.marks_run();
+        let has_room = record.has_room_for(&quota.config) || (is_broken_off && len < Quota::MOST_MARKS);
+        if !has_room || state.marks.run(at, len).len() != len {
             return Err(damaged);
         }
     }
@@ -46,7 +50,6 @@ pub(super) fn put_right(memory: &Arc<Memory>) -> Result<(), &'static str> {
     head.next_tick.set(0);
     head.knowing
         .set((0..state.estimators.len()).filter_map(|i| state.estimators.get(i)).filter(|e| e.knows()).count() as u64);
-    sharing.publish();
     Ok(())
 }
 
