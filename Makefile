@@ -32,6 +32,12 @@ all: ## build libgrate.so and libgrate.a
 	@# Programs ask for the SONAME, which cargo knows nothing of.
 	@test ! -f $(LIB)/libgrate.so || ln -sf libgrate.so $(LIB)/libgrate.so.0
 
+# In a target directory of its own, see below.
+top: ## build grate-top, which shows a state file
+	RUSTFLAGS="$(RUSTFLAGS) $(REMAP)" $(CARGO) build --release -q -p grate-top --target-dir $(TARGET)/top
+	@mkdir -p $(LIB)
+	cp $(TARGET)/top/release/grate-top $(LIB)/grate-top
+
 demo: all ## tell the story of the library on a mock clock
 	@mkdir -p $(BIN)
 	$(CC) $(CFLAGS) $(WARN) -Iinclude examples-c/quickstart.c -o $(BIN)/quickstart $(LINK)
@@ -47,7 +53,12 @@ demo-http: all ## the same load on real HTTP upstreams, with plain failover and 
 demo-workers: all ## Puma and gunicorn with four workers each: quotas in each worker, and in one state file (SERVERS="puma gunicorn")
 	@TARGET="$(TARGET)" scripts/demo-workers.sh $(or $(SERVERS),puma gunicorn)
 
-test: all ## all tests that the installed tools allow; STRICT=1 makes a skipped test a failure
+demo-top: all top ## worker processes that share a state file, in grate-top (FRAMES="4 9": what it shows at these seconds, needs tmux)
+	@mkdir -p $(BIN)
+	$(CC) $(CFLAGS) $(WARN) -Iinclude examples-c/workers.c -o $(BIN)/workers $(LINK)
+	@scripts/demo-top.sh $(BIN)/workers $(LIB)/grate-top $(FRAMES)
+
+test: all top ## all tests that the installed tools allow; STRICT=1 makes a skipped test a failure
 	@CARGO="$(CARGO)" CC="$(CC)" TARGET="$(TARGET)" STRICT="$(STRICT)" scripts/test.sh
 
 test-shared: all ## what processes do that share a state file, in its long form: minutes
@@ -72,8 +83,8 @@ fuzz: ## random input until FUZZ_SECONDS (60) are over, for each target or FUZZ_
 fuzz-proof: ## plant bugs in a copy of the sources and see that fuzzing finds them (needs cargo-fuzz)
 	@CARGO="$(CARGO)" TARGET="$(TARGET)" scripts/fuzz-proof.sh
 
-# bench and sim have a target directory of their own: another crate there asks for other features of shared dependencies,
-# and cargo would build the library anew, without link-time optimisation.
+# bench, sim and top have a target directory of their own: another crate there asks for other features of shared dependencies,
+# or for the rlib, and cargo would build the library anew, without link-time optimisation.
 bench: COMPETITORS := $(TARGET)/bench/release
 bench: SOURCES := $(filter-out %/count.c,$(wildcard tools/bench/*.c))
 bench: all ## time the hot calls beside competitors, and tell which targets are met (QUICK=1: in a few seconds)
@@ -124,7 +135,7 @@ deny: ## licences, sources and duplicates of the dependencies, by deny.toml (nee
 advisories: ## known weaknesses of the dependencies (needs cargo-deny, and asks GitHub)
 	$(CARGO) deny --workspace check advisories
 
-install: all ## install library, headers, pkg-config and CMake files below DESTDIR and PREFIX
+install: all top ## install library, headers, pkg-config and CMake files and grate-top below DESTDIR and PREFIX
 	PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" scripts/install.sh install $(LIB)
 
 uninstall: ## remove what install installed

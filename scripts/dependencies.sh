@@ -21,7 +21,7 @@ trap 'rm -rf "$work"' EXIT
 members >"$work/members"
 tree -p libgrate -e normal | comm -23 - "$work/members" >"$work/library"
 # What tools and tests ask for themselves and the library does not have.
-tree --workspace -e normal,dev,build --depth 1 | comm -23 - "$work/members" | comm -23 - "$work/library" >"$work/tools"
+tree --workspace -e normal,dev,build --depth 1 --no-dedupe | comm -23 - "$work/members" | comm -23 - "$work/library" >"$work/tools"
 
 { listed 'In the library'; listed 'While compiling the library'; } | sort | diff - "$work/library" \
     || { echo "$tables: the crates of the library are others (<: listed, >: used)" >&2; exit 1; }

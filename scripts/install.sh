@@ -3,8 +3,10 @@
 #
 #   scripts/install.sh install|uninstall [BUILD_DIR]
 #
-# BUILD_DIR has libgrate.so and libgrate.a (default: target/release). From the environment, with their defaults:
-#   PREFIX=/usr/local  LIBDIR=$PREFIX/lib  INCLUDEDIR=$PREFIX/include  DESTDIR= (put in front of all, for packagers)
+# BUILD_DIR has libgrate.so and libgrate.a (default: target/release), and grate-top if that is to be installed. From the
+# environment, with their defaults:
+#   PREFIX=/usr/local  LIBDIR=$PREFIX/lib  INCLUDEDIR=$PREFIX/include  BINDIR=$PREFIX/bin
+#   DESTDIR=           put in front of all, for packagers
 #   STATIC_LIBS        what a static link needs besides libgrate.a, as `cargo rustc --release --lib --crate-type
 #                      staticlib -- --print native-static-libs` tells; the defaults are those of the usual targets
 set -eu
@@ -46,10 +48,12 @@ directory() {
 PREFIX=$(directory PREFIX "${PREFIX:-/usr/local}")
 LIBDIR=$(directory LIBDIR "${LIBDIR:-$PREFIX/lib}")
 INCLUDEDIR=$(directory INCLUDEDIR "${INCLUDEDIR:-$PREFIX/include}")
+BINDIR=$(directory BINDIR "${BINDIR:-$PREFIX/bin}")
 DESTDIR=${DESTDIR:-}
 
 lib=$DESTDIR$LIBDIR
 include=$DESTDIR$INCLUDEDIR
+bin=$DESTDIR$BINDIR
 pkgconfig=$lib/pkgconfig
 cmake=$lib/cmake/grate
 
@@ -136,6 +140,12 @@ install_all() {
     ln -sf "$soname" "$lib/$link"
     install -m 644 "$build/libgrate.a" "$lib/libgrate.a"
     install -m 644 "$root/include/grate.h" "$root/include/grate.hpp" "$include"
+    if [ -f "$build/grate-top" ]; then
+        install -d -m 755 "$bin"
+        install -m 755 "$build/grate-top" "$bin"
+    else
+        echo "install.sh: without grate-top, which is not in $build: 'make top' builds it" >&2
+    fi
     if [ "$(uname -s)" = Darwin ] && command -v install_name_tool >/dev/null; then
         install_name_tool -id "$LIBDIR/$soname" "$lib/$shared"
     fi
@@ -152,7 +162,7 @@ install_all() {
 
 uninstall_all() {
     rm -f "$lib/$shared" "$lib/$soname" "$lib/$link" "$lib/libgrate.a" \
-        "$include/grate.h" "$include/grate.hpp" "$pkgconfig/grate.pc" \
+        "$include/grate.h" "$include/grate.hpp" "$pkgconfig/grate.pc" "$bin/grate-top" \
         "$cmake/grate-config.cmake" "$cmake/grate-config-version.cmake"
     # The one directory that is ours alone, unless somebody put something into it.
     [ ! -d "$cmake" ] || rmdir "$cmake" 2>/dev/null || true

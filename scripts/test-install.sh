@@ -3,7 +3,7 @@
 #
 #   scripts/test-install.sh [BUILD_DIR]
 #
-# BUILD_DIR has libgrate.so and libgrate.a (default: target/release). One line per check: "ok", "FAIL" or "skipped".
+# BUILD_DIR has libgrate.so, libgrate.a and grate-top (default: target/release). One line per check: "ok", "FAIL" or "skipped".
 # STRICT=1 makes a missing tool a failure.
 set -u
 
@@ -11,7 +11,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$here")
 build=${1:-$root/target/release}
 case $build in /*) ;; *) build=$PWD/$build ;; esac
-[ -f "$build/libgrate.so" ] || { echo "test-install.sh: no libgrate.so in $build" >&2; exit 2; }
+for file in libgrate.so grate-top; do
+    [ -f "$build/$file" ] || { echo "test-install.sh: no $file in $build" >&2; exit 2; }
+done
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/grate install.XXXXXX") || exit 2
 trap 'rm -rf "$work"' EXIT
@@ -180,8 +182,8 @@ cmake_refuses() {
 
 modes_are_right() {
     [ -z "$(find "$1" -type d ! -perm 755)" ] &&
-        [ -z "$(find "$1" -type f ! -name 'libgrate.so.*' ! -perm 644)" ] &&
-        [ -z "$(find "$1" -type f -name 'libgrate.so.*' ! -perm 755)" ] &&
+        [ -z "$(find "$1" -type f ! -name 'libgrate.so.*' ! -name grate-top ! -perm 644)" ] &&
+        [ -z "$(find "$1" -type f \( -name 'libgrate.so.*' -o -name grate-top \) ! -perm 755)" ] &&
         [ "$(readlink "$2/libgrate.so")" = "$soname" ] &&
         [ "$(readlink "$2/$soname")" = "libgrate.so.$version" ]
 }
@@ -207,6 +209,7 @@ layout() {
     check "$name: install" sh -c 'umask 077 && exec "$0" install "$1"' "$here/install.sh" "$build"
     mkdir -p "$tree" && chmod 755 "$tree"
     check "$name: modes and links" modes_are_right "$tree" "$lib"
+    check "$name: grate-top" [ "$("$2$3/bin/grate-top" --version)" = "grate-top $version" ]
     if needs "$name: pkg-config" pkg-config cc c++ readelf; then
         check "$name: pkg-config, version" [ "$(pkg-config --modversion grate)" = "$version" ]
         check "$name: pkg-config, shared" with_pkg_config "$lib"

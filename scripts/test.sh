@@ -103,6 +103,24 @@ else
     skip 'dependencies: licences, sources and duplicates' 'cargo-deny is not installed: cargo install cargo-deny --locked'
 fi
 
+# What the README prints of worker processes is in the program, line by line.
+readme_workers() {
+    sed -n '/^## Shared by worker processes/,/^## /p' README.md | awk '/^```c$/ { on = 1; next } /^```$/ { on = 0 } on' \
+        | sed 's/^ *//' >"$bin/readme-workers"
+    sed 's/^ *//' examples-c/workers.c >"$bin/workers-lines"
+    test -s "$bin/readme-workers" && ! grep -vxFf "$bin/workers-lines" "$bin/readme-workers"
+}
+one 'the README shows worker processes as they are' readme_workers
+frame_shown() {
+    make -s demo-top FRAMES=3 >"$log.frame" && cat "$log.frame" && grep '^5 processes: ' "$log.frame" \
+        && grep '^  requests/10s .*/600 .* configured$' "$log.frame" && grep '^q: quit$' "$log.frame"
+}
+if has tmux; then
+    one 'demo-top: grate-top shows worker processes in a terminal' frame_shown
+else
+    skip 'demo-top' 'tmux is missing; install it with: apt-get install tmux'
+fi
+
 suite 'installed files' scripts/test-install.sh "$lib"
 
 total 'bindings' env STRICT= TARGET="$TARGET" scripts/test-bindings.sh

@@ -24,9 +24,9 @@ use crate::per_process::PerProcess;
 use crate::provider::{Counters, Locked};
 pub use crate::quota::LimitSource;
 use crate::registry::{Registry, Row};
-use crate::shared::StateFile;
 #[cfg(unix)]
-use crate::shared::{Condition, Sharing, process};
+use crate::shared::{self, Condition, Sharing, process};
+use crate::shared::{FileUsage, StateFile};
 use crate::state::State;
 use crate::usage::Usage;
 
@@ -153,7 +153,10 @@ impl Engine {
     /// [`Error::StateFile`] if there is none that can be read.
     #[cfg(unix)]
     pub fn copy_of(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, Error> {
-        let engine = Self::with(Sharing::copy(path)?, clock);
+        let engine = Self::with(shared::copy(path)?, clock);
+        engine.go_on();
+        // It shows who uses the file, and looks after nobody.
+        engine.state.head().next_tick.set(u64::MAX);
         engine.registry.get().write(|registry| engine.catch_up(registry));
         Ok(engine)
     }
@@ -544,6 +547,14 @@ impl Engine {
             return file.pids();
         }
         Vec::new()
+    }
+
+    /// How the state file is used, if the state lives in one.
+    pub fn file_usage(&self) -> Option<FileUsage> {
+        #[cfg(unix)]
+        return self.state.memory.sharing().map(Sharing::usage);
+        #[cfg(not(unix))]
+        None
     }
 
     /// The names of the registered providers.

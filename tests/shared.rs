@@ -163,6 +163,10 @@ fn a_file_that_cannot_be_used_is_refused_or_replaced() {
     other_version[12] ^= 1;
     fs::write(&place.0, other_version).unwrap();
     refused("another version");
+    let mut unfinished = good.clone();
+    unfinished[..8].fill(0);
+    fs::write(&place.0, unfinished).unwrap();
+    refused("is being made");
     let mut damaged = good.clone();
     damaged[40_000] ^= 1;
     fs::write(&place.0, damaged).unwrap();
@@ -204,6 +208,61 @@ fn a_copy_shows_what_is_there_and_disturbs_nobody() {
     assert_eq!(engine.metrics().counters.acquires, 1);
     engine.complete(lease, &report(Outcome::Success)).unwrap();
     assert!(Engine::copy_of(std::path::Path::new("/nowhere/at/all"), clock).is_err());
+}
+
+#[test]
+fn looking_leaves_no_trace() {
+    use std::os::unix::fs::MetadataExt;
+    let (place, clock) = (Place::new("trace"), clock());
+    let engine = place.open(&clock).unwrap();
+    serve_one(&engine, 10);
+    assert!(acquire(&engine).available());
+    // Long ago, so that the system would note any access.
+    let long_ago = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    let times = fs::FileTimes::new().set_accessed(long_ago).set_modified(long_ago);
+    fs::File::options().write(true).open(&place.0).unwrap().set_times(times).unwrap();
+    let seen = || {
+        let found = fs::metadata(&place.0).unwrap();
+        (found.atime_nsec(), found.atime(), found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec())
+    };
+    let before = seen();
+    for _ in 0..3 {
+        clock.advance_ns(SEC);
+        let copy = Engine::copy_of(&place.0, clock.clone()).unwrap();
+        assert_eq!(copy.provider_state("a").unwrap().counters.acquires, 1);
+    }
+    assert_eq!(seen(), before);
+}
+
+#[test]
+fn a_copy_tells_how_the_file_is_used() {
+    let (place, clock) = (Place::new("usage"), clock());
+    clock.advance_ns(5 * SEC);
+    let engine = place.open(&clock).unwrap();
+    serve_one(&engine, 10);
+    assert!(acquire(&engine).available());
+    let active = clock.unix_ns();
+    clock.advance_ns(7 * SEC);
+    let copy = Engine::copy_of(&place.0, clock.clone()).unwrap();
+    assert_eq!(copy.metrics().counters.leases_in_flight, 1);
+    let usage = copy.file_usage().unwrap();
+    assert_eq!((usage.size, usage.active_unix_ns, usage.elsewhere), (StateFile::MIN_SIZE, active, false));
+    assert!(usage.used > 0 && usage.used < usage.size);
+    assert_eq!(copy.processes(), [std::process::id()]);
+    assert_eq!(Engine::new(Settings::default(), clock).unwrap().file_usage(), None);
+}
+
+#[test]
+fn a_copy_shows_the_time_that_passed_over_a_restart_of_the_host() {
+    let (place, before) = (Place::new("copy-reboot"), clock());
+    before.advance_ns(3600 * SEC);
+    let engine = place.open(&before).unwrap();
+    serve(&engine, vec![provider("a", vec![requests(10, 60 * SEC)])]);
+    (0..7).for_each(|_| assert!(acquire(&engine).available()));
+    drop(engine);
+    let after = Arc::new(MockClock::new(before.unix_ns() / MS + 61_000));
+    let copy = Engine::copy_of(&place.0, after).unwrap();
+    assert_eq!(copy.remaining("a", Dimension::Requests).unwrap(), 10);
 }
 
 #[test]

@@ -7,17 +7,17 @@
 #![allow(unsafe_code, reason = "shows mapped bytes as records")]
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use super::StateFile;
 use super::check::put_right;
 use super::mapping::{Locked, Mapping, allocate};
 use super::process::{self, User};
+use super::{FileUsage, StateFile};
 use crate::book::Book;
 use crate::cell::Cell;
 use crate::error::Error;
@@ -26,7 +26,7 @@ use crate::memory::{ALIGN, Head, Memory};
 
 /// What stands at the beginning.
 #[repr(C, align(128))]
-struct FileHead {
+pub(super) struct FileHead {
     magic: Cell,
     /// See [`LAYOUT`].
     layout: Cell,
@@ -39,7 +39,7 @@ struct FileHead {
     /// Guards `allocated`.
     lock: Lock,
     /// How far chunks and documents reach.
-    allocated: Cell,
+    pub(super) allocated: Cell,
     /// The engine's time and the wall clock, as they were lately.
     seen_mono: Cell,
     seen_unix: Cell,
@@ -66,7 +66,7 @@ const FORMAT: u64 = 1;
 /// What must agree for two builds to use one file: the format, and the sizes of all records.
 const LAYOUT: u64 = FORMAT << 32 | crate::memory::SIZES as u64;
 const HEAD_AT: usize = size_of::<FileHead>();
-const CHUNKS_AT: usize = HEAD_AT + size_of::<Head>();
+pub(super) const CHUNKS_AT: usize = HEAD_AT + size_of::<Head>();
 
 /// A state file that this process uses.
 pub(crate) struct Sharing {
@@ -90,7 +90,7 @@ pub(crate) enum Condition {
     Abandoned,
 }
 
-fn failed(what: &str, path: &Path, why: impl std::fmt::Display) -> Error {
+pub(super) fn failed(what: &str, path: &Path, why: impl std::fmt::Display) -> Error {
     Error::StateFile(format!("cannot {what} '{}': {why}", path.display()))
 }
 
@@ -249,26 +249,8 @@ impl Sharing {
         Ok((memory, condition))
     }
 
-    /// A copy of a file as it is now, without disturbing those who use it. What it tells is what some of them were about to
-    /// write, so that it must be put right.
-    pub(crate) fn copy(path: &Path) -> Result<Arc<Memory>, Error> {
-        let read = || {
-            let mut file = OpenOptions::new().read(true).custom_flags(libc::O_CLOEXEC | libc::O_NONBLOCK).open(path)?;
-            let found = file.metadata()?;
-            let len = if found.is_file() { found.len() } else { 0 };
-            let mut mapping = Mapping::private(usize::try_from(len.max(CHUNKS_AT as u64)).unwrap_or(usize::MAX))?;
-            let bytes = mapping.bytes_mut();
-            // Chunks and documents end where they end: most of the file is empty.
-            file.read_exact(bytes.get_mut(..(len as usize).min(CHUNKS_AT)).unwrap_or_default())?;
-            Ok((file, mapping))
-        };
-        let (mut file, mut mapping) = read().map_err(|why: io::Error| failed("read", path, why))?;
-        let used = NonNull::from(mapping.bytes_mut()).cast::<FileHead>();
-        // SAFETY: the mapping is at least as long, and begins at a page.
-        let used = unsafe { used.as_ref() }.allocated.get();
-        if let Some(rest) = mapping.bytes_mut().get_mut(CHUNKS_AT..usize::try_from(used).unwrap_or(0)) {
-            file.read_exact(rest).map_err(|why| failed("read", path, why))?;
-        }
+    /// On a copy of a file.
+    pub(super) fn on_copy(mapping: Mapping, path: &Path) -> Result<Arc<Memory>, Error> {
         let sharing = Self { mapping, path: None, next: AtomicU64::new(0) };
         sharing.is_ours().map_err(|why| unusable(path, why))?;
         let memory = Arc::new(Memory::shared(sharing, process::new_user()));
@@ -323,6 +305,9 @@ impl Sharing {
     /// What is wrong with the head, if anything.
     fn is_ours(&self) -> Result<(), &'static str> {
         let head = self.file_head();
+        if head.magic.get() == 0 && head.layout.get() == LAYOUT {
+            return Err("is being made, or was never finished");
+        }
         if head.magic.get() != MAGIC {
             return Err("is not a state file of libgrate");
         }
@@ -417,6 +402,17 @@ impl Sharing {
         pids
     }
 
+    /// How it is used.
+    pub(crate) fn usage(&self) -> FileUsage {
+        let head = self.file_head();
+        FileUsage {
+            size: self.mapping.len() as u64,
+            used: head.allocated.get(),
+            active_unix_ns: head.seen_unix.get(),
+            elsewhere: head.boot.get() == process::boot() && head.space.get() != process::space(),
+        }
+    }
+
     /// Notes the time, for after a start of the host.
     pub(crate) fn note_time(&self, mono: u64, unix_ns: u64) {
         self.file_head().seen_mono.set(mono);
@@ -428,7 +424,10 @@ impl Sharing {
         let (file, head) = (self.file_head(), self.head_ref());
         let seen = file.seen_mono.get();
         let same_start = file.boot.get() == process::boot();
-        file.boot.set(process::boot());
+        if !same_start {
+            file.boot.set(process::boot());
+            file.space.set(process::space());
+        }
         let goes_on = clock_ns.checked_sub(head.start.get()).map(|ns| ns.saturating_add(head.first.get()));
         if same_start && goes_on.is_some_and(|now| now >= seen) {
             return None;

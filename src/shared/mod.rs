@@ -2,17 +2,22 @@
 //!
 //! * `file`: making, opening and leaving the file, and what stands at its beginning.
 //! * `mapping`: the file as memory.
+//! * `copy`: a copy of it, to look at.
 //! * `check`: putting a file right that nobody left in order.
 //! * `process`: who is who, and who is still there.
 
 #[cfg(unix)]
 mod check;
 #[cfg(unix)]
+mod copy;
+#[cfg(unix)]
 mod file;
 #[cfg(unix)]
 mod mapping;
 pub(crate) mod process;
 
+#[cfg(unix)]
+pub(crate) use copy::copy;
 #[cfg(unix)]
 pub(crate) use file::{Condition, Sharing};
 
@@ -36,4 +41,17 @@ impl StateFile {
     pub const MIN_SIZE: u64 = 1 << 20;
     /// The largest size.
     pub const MAX_SIZE: u64 = 1 << 36;
+}
+
+/// How a state file is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileUsage {
+    /// Its size in bytes.
+    pub size: u64,
+    /// How many of them are taken.
+    pub used: u64,
+    /// When a process last used it, to some 20 ms, in nanoseconds since the Unix epoch; 0 is never.
+    pub active_unix_ns: u64,
+    /// Its processes are those of another container: here, their ids mean something else.
+    pub elsewhere: bool,
 }
