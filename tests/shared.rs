@@ -253,6 +253,30 @@ fn a_copy_tells_how_the_file_is_used() {
 }
 
 #[test]
+fn copies_make_sense_while_all_changes() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let (place, clock) = (Place::new("copies"), clock());
+    let engine = place.open(&clock).unwrap();
+    let done = AtomicBool::new(false);
+    let until_done = |work: &dyn Fn(u64)| (0..).take_while(|_| !done.load(Ordering::Relaxed)).for_each(work);
+    serve_one(&engine, 1_000_000);
+    let leases = std::thread::scope(|scope| {
+        scope.spawn(|| until_done(&|i| serve_one(&engine, 1_000_000 + i % 9)));
+        scope.spawn(|| {
+            until_done(&|_| {
+                let lease = acquire(&engine).lease.unwrap();
+                engine.complete(lease, &report(Outcome::Success)).unwrap();
+            });
+        });
+        let look = || Engine::copy_of(&place.0, clock.clone()).map(|copy| copy.metrics().counters.leases_in_flight);
+        let leases: Vec<_> = (0..300).map(|_| look()).collect();
+        done.store(true, Ordering::Relaxed);
+        leases
+    });
+    leases.iter().for_each(|leases| assert!(matches!(leases, Ok(0 | 1)), "{leases:?}"));
+}
+
+#[test]
 fn a_copy_shows_the_time_that_passed_over_a_restart_of_the_host() {
     let (place, before) = (Place::new("copy-reboot"), clock());
     before.advance_ns(3600 * SEC);
