@@ -9,6 +9,7 @@ use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+use crate::cell::Cell;
 use crate::memory::{ALIGN, Head, Memory, Stored};
 
 /// A table of records that grows by chunks. Each chunk is an eighth of all before it, so that little is ever unused.
@@ -200,7 +201,18 @@ impl<T: Stored> Table<T> {
         Some(unsafe { self.chunk(chunk)?.add(at).as_ref() })
     }
 
-    /// The same, to be kept.
+    /// Zeroes the records from an index on, also those that were not yet appended: nobody uses them.
+    #[cfg(unix)]
+    pub(crate) fn clear_from(&self, index: usize) {
+        for record in (index..).map_while(|index| self.get(index)) {
+            let words = NonNull::from(record).cast::<Cell>();
+            // SAFETY: a record consists of atomics.
+            let words = unsafe { NonNull::slice_from_raw_parts(words, size_of::<T>() / size_of::<Cell>()).as_ref() };
+            words.iter().for_each(|word| word.set(0));
+        }
+    }
+
+    /// The same as [`Self::get`], to be kept.
     pub(crate) fn record(&self, index: usize) -> Option<Record<T>> {
         Some(Record { at: NonNull::from(self.get(index)?), _memory: self.memory.clone() })
     }

@@ -21,6 +21,10 @@ pub(super) fn put_right(memory: &Arc<Memory>) -> Result<(), &'static str> {
     // What was undone may have been anything.
     sharing.is_sound(memory)?;
     free_locks(&state);
+    // What no book has named yet will be taken for new.
+    state.providers.clear_from(book.providers.len());
+    state.quotas.clear_from(book.quotas.len());
+    state.estimators.clear_from(book.estimators.len());
     state.name(&book);
     // Where a change was broken off, records may lack what is reserved for them: who takes over the book defines all.
     let is_broken_off = !state.head().generation.get().is_multiple_of(2);
