@@ -70,6 +70,7 @@ pub struct grate_engine_config {
     /// Path of the file in which the state lives, shared by all processes of this host that give the same path: what one
     /// counts, all count. Made (readable by its owner only) if it is not there; what it counted before goes on, also after a
     /// restart of the host. All processes must use the same clock. Copied. NULL: the state is this engine's own.
+    /// If all settings above are 0, those in force stay, else they are replaced.
     /// A file belongs to one host, and on it to one container; it must not be cut off while it is used. Unix only.
     pub state_path: *const c_char,
     /// Size of the file in bytes if it is made, 1 MiB to 64 GiB: about 8 KiB for a provider and 128 bytes for a lease in
