@@ -110,7 +110,7 @@ impl Engine {
     }
 
     /// An engine whose state lives in a file, shared by all processes that open it: what one counts, all count. The clock must
-    /// be the same for all. Settings that differ from those in force replace them.
+    /// be the same for all. Settings replace those in force, unless all of them are the default: who only looks gives none.
     ///
     /// # Errors
     /// [`Error::InvalidConfig`] if the settings are out of range, [`Error::StateFile`] if the file cannot be used,
@@ -143,7 +143,9 @@ impl Engine {
             engine.forget(&registry, gone, now);
         }
         drop(registry);
-        engine.configure(|book| Ok((Book { settings, ..book.clone() }, Vec::new())))?;
+        if settings != Settings::default() {
+            engine.configure(|book| Ok((Book { settings, ..book.clone() }, Vec::new())))?;
+        }
         Ok(engine)
     }
 

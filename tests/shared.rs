@@ -89,6 +89,24 @@ fn what_one_configures_all_see() {
 }
 
 #[test]
+fn who_gives_no_settings_changes_none() {
+    let (place, clock) = (Place::new("settings"), clock());
+    let open = |settings: Settings| Engine::open(settings, clock.clone(), &place.file()).unwrap();
+    let once = Settings { cooldown_trigger_count: 1, ..Settings::default() };
+    let first = open(once);
+    serve_one(&first, 10);
+    let fails = |name| {
+        serve(&first, vec![provider(name, vec![])]);
+        first.observe(name, &report(Outcome::ServerError)).unwrap();
+        first.provider_state(name).unwrap().cooldown_remaining_ns > 0
+    };
+    drop(open(Settings::default()));
+    assert!(fails("b"));
+    drop(open(Settings { cooldown_trigger_count: 2, ..Settings::default() }));
+    assert!(!fails("c"));
+}
+
+#[test]
 fn nothing_is_forgotten_while_nobody_runs() {
     let (place, clock) = (Place::new("restart"), clock());
     let first = place.open(&clock).unwrap();

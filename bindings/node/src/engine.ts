@@ -97,7 +97,7 @@ export class Engine {
   #providerHigh = 0;
   #provider = "";
 
-  /** `config` is applied as by `configure`, and fails as there. Throws `StateFileError` if there is one, which cannot be used. */
+  /** `config` is applied as by `configure`, and fails as there. Throws `StateFileError` if the state file cannot be used. */
   constructor(config?: Config | string | Uint8Array, options?: EngineOptions);
   /**
    * Joins an engine of another thread of this process. Each thread closes its own `Engine`; the last one frees it. Throws

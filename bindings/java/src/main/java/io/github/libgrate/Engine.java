@@ -39,7 +39,7 @@ public final class Engine implements AutoCloseable {
      *
      * @param config its settings
      * @throws InvalidConfigException if a setting is out of its range
-     * @throws StateFileException if there is a state file, which cannot be used
+     * @throws StateFileException if the state file cannot be used
      * @throws CapacityExceededException if it is too small, or used by too many
      * @throws GrateException for an empty path or a bug
      */

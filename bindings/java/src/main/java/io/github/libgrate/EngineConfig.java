@@ -1,6 +1,6 @@
 package io.github.libgrate;
 
-import java.nio.charset.StandardCharsets;
+import java.nio.charset.Charset;
 import java.nio.file.Path;
 import java.time.Duration;
 
@@ -11,6 +11,9 @@ import java.time.Duration;
 public final class EngineConfig {
     /** All defaults, and the system's clock. */
     public static final EngineConfig DEFAULT = builder().build();
+
+    /** How this JVM writes the names of files. */
+    static final Charset PATHS = Charset.forName(System.getProperty("sun.jnu.encoding", "UTF-8"));
 
     final MockClock clock;
     private final int cooldownTriggerCount;
@@ -278,7 +281,7 @@ public final class EngineConfig {
          * @return this
          */
         public Builder statePath(Path value) {
-            statePath = value == null ? null : (value + "\0").getBytes(StandardCharsets.UTF_8);
+            statePath = value == null ? null : (value + "\0").getBytes(PATHS);
             return this;
         }
 
