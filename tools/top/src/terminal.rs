@@ -10,7 +10,8 @@ use std::time::Instant;
 
 /// The other screen, no cursor, no lines that go on in the next.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?7l";
-const LEAVE: &str = "\x1b[?7h\x1b[?25h\x1b[?1049l";
+/// The cursor goes up first: what is above it would stay, where the terminal has grown since.
+const LEAVE: &str = "\x1b[H\x1b[?7h\x1b[?25h\x1b[?1049l";
 
 const INPUT: RawFd = libc::STDIN_FILENO;
 const OUTPUT: RawFd = libc::STDOUT_FILENO;

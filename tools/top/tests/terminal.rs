@@ -147,7 +147,7 @@ impl Terminal {
             }
             sleep(SECOND / 100);
         };
-        self.until("restored", |shown| shown.contains("\x1b[?25h\x1b[?1049l"));
+        self.until("restored", |shown| shown.ends_with("\x1b[H\x1b[?7h\x1b[?25h\x1b[?1049l"));
         let after = settings_of(&self.settings);
         let flags = |t: &libc::termios| (t.c_iflag, t.c_oflag, t.c_cflag, t.c_lflag, t.c_cc);
         assert_eq!(flags(&after), flags(&self.before));
