@@ -4,7 +4,7 @@
 
 c_tests='design_example conformance bad_input first threads clocks signals extremes memory fork load'
 # Of processes that share a state file; $shared is how far they go: empty, or `long`.
-c_tests_shared='shared_limit shared_steps shared_forks shared_damage'
+c_tests_shared='shared_limit shared_kills shared_steps shared_forks shared_damage'
 c_tests="$c_tests $c_tests_shared"
 # Those that allocators, forks and loaders of the tools would change are left out.
 c_tests_for_tools='design_example conformance bad_input first threads clocks signals extremes'
@@ -18,7 +18,13 @@ c_test() {
         first) sources=c-tests/first/caller.c flags="-Ic-tests/first -L$lib -lgrate -Wl,-rpath,$lib" ;;
         shared_*)
             sources="c-tests/shared/${1#shared_}.c c-tests/shared/common.c" arguments=${shared:-}
-            [ "$1" != shared_steps ] || sources="$sources c-tests/shared/trap.c"
+            case $1 in
+                shared_limit)
+                    sources="$sources c-tests/shared/stopwatch.c tools/soak/recount.c" flags="-Itools/soak $flags"
+                    ;;
+                shared_kills) sources="$sources c-tests/shared/stopwatch.c" ;;
+                shared_steps) sources="$sources c-tests/shared/trap.c" ;;
+            esac
             ;;
         panic) flags="-Iinclude -L$TARGET/faults/debug -lgrate -Wl,-rpath,$TARGET/faults/debug" ;;
         load)

@@ -73,6 +73,14 @@ void *shared_memory(size_t size)
     return memory;
 }
 
+uint64_t next_random(uint64_t *seed)
+{
+    uint64_t mixed = *seed += UINT64_C(0x9E3779B97F4A7C15);
+    mixed = (mixed ^ mixed >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
+    mixed = (mixed ^ mixed >> 27) * UINT64_C(0x94D049BB133111EB);
+    return mixed ^ mixed >> 31;
+}
+
 uint64_t now_ns(void)
 {
     struct timespec now;

@@ -24,6 +24,9 @@ void must(grate_status status, const char *what);
 /* Zeroed memory that children share. */
 void *shared_memory(size_t size);
 
+/* Numbers that look random, the same for the same seed. */
+uint64_t next_random(uint64_t *seed);
+
 uint64_t now_ns(void);
 void sleep_ns(uint64_t ns);
 

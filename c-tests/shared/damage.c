@@ -44,14 +44,6 @@ static char *contents; /* of a file that is not damaged */
 static size_t used;    /* how much of it is not zero */
 static tally *tried;
 
-static uint64_t next_random(uint64_t *seed)
-{
-    uint64_t mixed = *seed += UINT64_C(0x9E3779B97F4A7C15);
-    mixed = (mixed ^ mixed >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
-    mixed = (mixed ^ mixed >> 27) * UINT64_C(0x94D049BB133111EB);
-    return mixed ^ mixed >> 31;
-}
-
 /* Whatever a call says, but that it is broken. */
 static void answers(grate_status status)
 {

@@ -243,7 +243,10 @@ impl Sharing {
             if condition == Condition::Abandoned {
                 put_right(&memory).map_err(refuse)?;
             }
+            // Another may be writing it.
+            let changing = memory.lock(&sharing.head_ref().changing);
             sharing.book(&memory).ok_or_else(|| refuse("is damaged: its configuration cannot be read"))?;
+            drop(changing);
             sharing.enlist(me).map_err(Refused::InUse)?;
         }
         Ok((memory, condition))
