@@ -631,7 +631,7 @@ typedef struct {
    */
   const char *state_path;
   /*
-   Size of the file in bytes if it is made, 1 MiB to 64 GiB: about 8 KiB for a provider and 128 bytes for a lease in
+   Size of the file in bytes if it is made, 1 MiB to 64 GiB: about 12 KiB for a provider and 128 bytes for a lease in
    flight. 0 is 16 MiB. Its space is set aside at once, and never grows.
    */
   uint64_t state_size;

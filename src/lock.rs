@@ -74,7 +74,7 @@ impl Lock {
 const FIRST_SPIN: u32 = 16;
 const SPINS: u32 = 6;
 /// Rounds after which it naps between two looks, so that a holder of lower priority gets to run.
-const YIELDS: u32 = SPINS + 100;
+const YIELDS: u32 = SPINS + 20;
 const NAP: Duration = Duration::from_micros(50);
 /// So many naps, some milliseconds, are longer than any holder needs that runs.
 const NAPS: u32 = 32;

@@ -382,7 +382,8 @@ impl State {
         let changed = changed.iter().filter(|_| self.memory.is_shared());
         changed.filter_map(|index| {
             let quotas = book.providers.get(*index as usize)?.links.len();
-            let words = kept_words(quotas, quotas * Quota::MOST_MARKS);
+            // A definition changes the quotas of the old one and of the new one.
+            let words = kept_words(2 * quotas, 2 * quotas * Quota::MOST_MARKS);
             let journal = self.providers.get(*index as usize).map_or(0, |provider| provider.journal.get());
             let holds = Journal::at(journal, &self.journals, &self.memory).holds(words);
             (!holds).then_some((*index, words))
@@ -441,6 +442,14 @@ impl State {
         let guard = self.lock_provider(index, &provider);
         let now = later(&provider.latest, now);
         self.with_pools(&pools, index, now, |now| {
+            // Empty, and long enough for both definitions.
+            if let Some(journal) = reserved.journals.get(&index) {
+                provider.journal.set(*journal);
+            }
+            let journal = Journal::at(provider.journal.get(), &self.journals, &self.memory);
+            journal.keep(std::slice::from_ref(&*provider));
+            new.links.iter().chain(old.iter().filter(goes)).for_each(|link| link.keep(&journal));
+            let operation = Operation { journal: &journal, memory: &self.memory };
             let in_flight = provider.in_flight.get();
             // Slots that the old definition holds go back, and the new one takes its own.
             old.iter().filter(|link| link.quota.is_concurrency()).for_each(|link| link.quota.give_slots(in_flight));
@@ -460,9 +469,6 @@ impl State {
                 QuotaRef::define(&link.quota, &self.marks, &quota.config, marks, now);
                 link.quota.pool.set(quota.pool_name.map_or(0, |name| name + 1));
             }
-            if let Some(journal) = reserved.journals.get(&index) {
-                provider.journal.set(*journal);
-            }
             provider.peak_until.set(0);
             provider.epoch.set(entry.epoch);
             provider.cooldown_secs.set(entry.cooldown_seconds);
@@ -470,6 +476,7 @@ impl State {
                 .iter()
                 .filter(|link| link.quota.is_concurrency())
                 .for_each(|link| link.quota.take_slots(in_flight));
+            operation.end();
         });
         drop(guard);
         new.journal = Journal::at(provider.journal.get(), &self.journals, &self.memory);

@@ -74,7 +74,7 @@ pub struct grate_engine_config {
     /// A file belongs to one host, and on it to one container. It is best in a directory where only its user can write, as
     /// whoever writes to it changes what is counted; it must not be cut off while it is used. Unix only.
     pub state_path: *const c_char,
-    /// Size of the file in bytes if it is made, 1 MiB to 64 GiB: about 8 KiB for a provider and 128 bytes for a lease in
+    /// Size of the file in bytes if it is made, 1 MiB to 64 GiB: about 12 KiB for a provider and 128 bytes for a lease in
     /// flight. 0 is 16 MiB. Its space is set aside at once, and never grows.
     pub state_size: u64,
     /// `GRATE_STATE_` flags, or 0.

@@ -99,9 +99,9 @@ pub(super) fn configure(quota: &super::Quota, config: &QuotaConfig) {
     known.configured.set(config.limit);
 }
 
-/// Makes sense of cells that may be anything: what makes none is as configured.
+/// Makes sense of a limit that may be anything: what makes none is as configured.
 #[cfg(unix)]
-pub(super) fn put_right(quota: &super::Quota, config: &QuotaConfig) {
+pub(super) fn put_limit_right(quota: &super::Quota, config: &QuotaConfig) {
     let known = &quota.in_force;
     let limit = quota.limit.get();
     let sound = known.configured.get() == config.limit
@@ -115,6 +115,12 @@ pub(super) fn put_right(quota: &super::Quota, config: &QuotaConfig) {
         known.source.set(CONFIGURED);
         configure(quota, config);
     }
+}
+
+/// Makes sense of the other cells, which may be anything.
+#[cfg(unix)]
+pub(super) fn put_times_right(quota: &super::Quota) {
+    let known = &quota.in_force;
     known.margin.set(known.margin.get().min(quota.limit.get() / MOST_MARGIN));
     known.lessons.set(known.lessons.get().min(u32::MAX - 1));
     let times = [&known.left_told_at, &known.others_at, &known.closed_until, &known.since];

@@ -15,6 +15,8 @@ mod token_bucket;
 use crate::cell::{Cell, SmallCell};
 use crate::clock::Now;
 use crate::config::{Dimension, QuotaConfig, Strategy};
+#[cfg(unix)]
+use crate::config::{MAX_SKEW_NS, MAX_SPAN_NS};
 use crate::lock::Lock;
 use crate::table::{Run, Table};
 
@@ -131,18 +133,23 @@ impl Quota {
         }
     }
 
-    /// Makes sense of the record, as it is defined, when leases in flight have reserved so much.
-    pub(crate) fn put_right(&self, config: &QuotaConfig, marks: &Table<Mark>, reserved: u64) {
-        let same = self.strategy.get() == config.strategy() as u32 && self.window.get() == config.window_ns;
+    /// Makes sense of the record, when leases in flight have reserved so much. After a change of the configuration that was
+    /// broken off, it may still be defined as before: it stays so until it is defined again.
+    pub(crate) fn put_right(&self, config: &QuotaConfig, marks: &Table<Mark>, reserved: u64, broken_off: bool) {
+        let (mut strategy, window) = (Strategy::from_record(self.strategy.get()), self.window.get());
+        let stays = broken_off && (window == 0) == (strategy == Strategy::Concurrency) && window <= MAX_SPAN_NS;
+        let same = stays || (strategy == config.strategy() && window == config.window_ns);
         let (at, len) = self.marks_run();
         let q = QuotaRef::new(self, marks.run(at, len));
-        let now = self.latest.get().min(Now::LAST_MONO);
-        self.latest.set(now);
-        self.dimension.set(config.dimension as u32);
-        self.strategy.set(config.strategy() as u32);
-        self.window.set(config.window_ns);
+        self.latest.set(self.latest.get().min(Now::LAST_MONO));
+        if !stays {
+            strategy = config.strategy();
+            self.dimension.set(config.dimension as u32);
+            self.strategy.set(strategy as u32);
+            self.window.set(config.window_ns);
+        }
         let sound = same
-            && match config.strategy() {
+            && match strategy {
                 Strategy::Rolling => marks::put_right(&q),
                 Strategy::TokenBucket => token_bucket::is_sound(&q),
                 Strategy::FixedWindow => fixed_window::is_sound(&q),
@@ -152,16 +159,19 @@ impl Quota {
             self.words.iter().for_each(|word| word.set(0));
             self.used.set(0);
         }
-        match config.strategy() {
-            Strategy::TokenBucket => token_bucket::configure(self, config),
-            Strategy::FixedWindow => fixed_window::configure(self, config),
-            Strategy::Rolling | Strategy::Concurrency => {}
+        if !stays {
+            match strategy {
+                Strategy::TokenBucket => token_bucket::configure(self, config),
+                Strategy::FixedWindow => fixed_window::configure(self, config),
+                Strategy::Rolling | Strategy::Concurrency => {}
+            }
+            in_force::put_limit_right(self, config);
         }
+        in_force::put_times_right(self);
         self.reserve_anew(reserved);
         // No request is so long on the wire.
-        self.lead.set(self.lead.get().min(crate::config::MAX_SKEW_NS));
+        self.lead.set(self.lead.get().min(MAX_SKEW_NS));
         self.burn.put_right();
-        in_force::put_right(self, config);
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) fn put_right(memory: &Arc<Memory>) -> Result<(), &'static str> {
     (0..state.estimators.len()).filter_map(|i| state.estimators.get(i)).for_each(|estimator| estimator.put_right());
     for (index, quota) in (0..).zip(&book.quotas) {
         if let Some(record) = state.quotas.get(index as usize) {
-            record.put_right(&quota.config, &state.marks, state.reserved(&book, index));
+            record.put_right(&quota.config, &state.marks, state.reserved(&book, index), is_broken_off);
             record.pool.set(quota.pool_name.map_or(0, |name| name + 1));
         }
     }
