@@ -649,7 +649,10 @@ static grate_status header_quotas_into(void *at, grate_error *e)
 
 static const uint32_t WRONG_SIZES[] = {0, 3, 4, 0x7FFFFFFF, 0xFFFFFFFF};
 
-static void input_sizes(with_struct call, const void *good, uint32_t v1)
+/* Of the first version, and of this one. */
+#define INPUT_SIZES(call, good, v1) input_sizes(call, good, v1, sizeof *(good))
+
+static void input_sizes(with_struct call, const void *good, uint32_t v1, uint32_t known)
 {
     room r;
     grate_error err = GRATE_ERROR_INIT;
@@ -663,8 +666,8 @@ static void input_sizes(with_struct call, const void *good, uint32_t v1)
     r.struct_size = v1 - 1;
     REFUSED(GRATE_ERR_STRUCT_SIZE, call(&r, e));
     /* From a newer header: a field that is used and not known. */
-    for (i = v1; i < v1 + 24; i += 23) {
-        r.struct_size = v1 + 24;
+    for (i = known; i < known + 24; i += 23) {
+        r.struct_size = known + 24;
         r.bytes[i] = 1;
         REFUSED(GRATE_ERR_STRUCT_SIZE, call(&r, e));
         r.bytes[i] = 0;
@@ -756,14 +759,14 @@ TEST(input_structs)
     capability.name = "new";
     listed.provider = "a";
     response.outcome = GRATE_OUTCOME_SUCCESS;
-    input_sizes(new_with, &engine_config, V1_ENGINE_CONFIG);
-    input_sizes(provider_with, &provider, V1_PROVIDER_CONFIG);
-    input_sizes(quota_with, &quota, V1_QUOTA_CONFIG);
-    input_sizes(capability_with, &capability, V1_CAPABILITY_CONFIG);
-    input_sizes(listed_with, &listed, V1_CAPABILITY_PROVIDER);
-    input_sizes(select_with, &request, V1_REQUEST);
-    input_sizes(acquire_with, &request, V1_REQUEST);
-    input_sizes(observe_with, &response, V1_RESPONSE);
+    INPUT_SIZES(new_with, &engine_config, V1_ENGINE_CONFIG);
+    INPUT_SIZES(provider_with, &provider, V1_PROVIDER_CONFIG);
+    INPUT_SIZES(quota_with, &quota, V1_QUOTA_CONFIG);
+    INPUT_SIZES(capability_with, &capability, V1_CAPABILITY_CONFIG);
+    INPUT_SIZES(listed_with, &listed, V1_CAPABILITY_PROVIDER);
+    INPUT_SIZES(select_with, &request, V1_REQUEST);
+    INPUT_SIZES(acquire_with, &request, V1_REQUEST);
+    INPUT_SIZES(observe_with, &response, V1_RESPONSE);
 
     /* A request that was refused for its size, then an error struct of a wrong one: nothing is done either. */
     look(&before);
@@ -778,7 +781,7 @@ TEST(input_structs)
     grate_clock_free(clock_);
 
     begin();
-    input_sizes(complete_with, &response, V1_RESPONSE);
+    INPUT_SIZES(complete_with, &response, V1_RESPONSE);
     grate_engine_free(engine);
     grate_clock_free(clock_);
 }
