@@ -494,6 +494,10 @@ impl State {
     /// Puts a book in force of which another process may have defined a part.
     pub(crate) fn put_in_force(&self, registry: &mut Registry, book: Book, now: Now) {
         let all: Vec<_> = (0..book.providers.len() as u32).collect();
+        // What was begun is undone before what is missing is counted.
+        for index in &all {
+            let _guard = self.providers.get(*index as usize).map(|provider| self.lock_provider(*index, provider));
+        }
         // There was room for it before it was announced.
         let Some(reserved) = self.reserve(&book, &all) else { return };
         registry.wired.clear();

@@ -34,6 +34,7 @@
 #define ROLLING(limit) "{\"dimension\": \"requests\", \"limit\": " limit ", \"window\": \"second\"}"
 #define BUCKET(limit) \
     ", {\"dimension\": \"tokens\", \"limit\": " limit ", \"window\": \"minute\", \"strategy\": \"token_bucket\"}"
+#define TOKENS(limit) ", {\"dimension\": \"tokens\", \"limit\": " limit ", \"window\": \"minute\"}"
 #define FIXED ", {\"dimension\": \"bytes\", \"limit\": 100000, \"window\": \"minute\", \"strategy\": \"fixed_window\"}"
 #define SLOTS ", {\"dimension\": \"concurrency\", \"limit\": 10}"
 #define CAPABILITIES \
@@ -43,10 +44,10 @@
 static const char JSON[] =
     "{\"providers\": [{\"name\": \"a\", \"quotas\": [" ROLLING("60") BUCKET("9000") FIXED SLOTS POOLS
     ", {\"name\": \"b\", \"quotas\": [" ROLLING("70") BUCKET("8000") SLOTS POOLS "], " CAPABILITIES;
-/* Other limits, a quota more on one and one less on the other, another provider. */
+/* Other limits, a quota more on one and one less on the other, another strategy, another provider. */
 static const char CHANGED[] =
     "{\"providers\": [{\"name\": \"a\", \"quotas\": [" ROLLING("90") BUCKET("9500") SLOTS POOLS
-    ", {\"name\": \"b\", \"quotas\": [" ROLLING("70") BUCKET("8000") FIXED SLOTS POOLS
+    ", {\"name\": \"b\", \"quotas\": [" ROLLING("70") TOKENS("8000") FIXED SLOTS POOLS
     ", {\"name\": \"c\", \"quotas\": [" ROLLING("50") POOLS "], " CAPABILITIES;
 
 /* All that is counted; `status` tells whether there is such a provider. */
