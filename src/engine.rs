@@ -635,8 +635,7 @@ impl Engine {
             if let Some(file) = self.state.memory.sharing() {
                 let me = process::new_user();
                 self.state.memory.become_user(me);
-                // If there are too many, it is not looked after when it dies.
-                let _ = file.enlist(me);
+                file.join(me);
                 return Some(Gate::new(Registry::default()));
             }
             None

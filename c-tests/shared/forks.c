@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -182,6 +183,59 @@ TEST(a_child_outlives_the_engine_of_its_parent)
     grate_engine_free(engine);
 }
 
+TEST(a_child_that_comes_after_its_parent_left)
+{
+    grate_engine *engine = make();
+    int *freed = shared_memory(2 * sizeof *freed), *used = freed + 1;
+    pid_t child = fork();
+    if (child == 0) {
+        uint64_t lease;
+        alarm(20);
+        while (!__atomic_load_n(freed, __ATOMIC_SEQ_CST)) {
+            sleep_ns(MS);
+        }
+        lease = acquire(engine);
+        __atomic_store_n(used, 1, __ATOMIC_SEQ_CST);
+        while (__atomic_load_n(freed, __ATOMIC_SEQ_CST)) {
+            sleep_ns(MS);
+        }
+        complete(engine, lease);
+        _exit(0);
+    }
+    /* The parent leaves the file in order, and the child uses it nevertheless. */
+    grate_engine_free(engine);
+    __atomic_store_n(freed, 1, __ATOMIC_SEQ_CST);
+    while (!__atomic_load_n(used, __ATOMIC_SEQ_CST)) {
+        sleep_ns(MS);
+    }
+    engine = make();
+    CHECK_EQ_U64(in_flight(engine), 1);
+    __atomic_store_n(freed, 0, __ATOMIC_SEQ_CST);
+    CHECK_EQ_I32(ended(child), 0);
+    CHECK_EQ_U64(in_flight(engine), 0);
+    grate_engine_free(engine);
+}
+
+TEST(a_child_that_can_open_no_more_files_lives)
+{
+    grate_engine *engine = make();
+    pid_t child = fork();
+    if (child == 0) {
+        struct rlimit none = {0, 0};
+        uint64_t lease;
+        setrlimit(RLIMIT_NOFILE, &none);
+        lease = acquire(engine);
+        sleep_ns(500 * MS);
+        complete(engine, lease);
+        _exit(0);
+    }
+    CHECK_EQ_U64(settles_at(engine, 1), 1);
+    sleep_ns(200 * MS);
+    CHECK_EQ_U64(in_flight(engine), 1);
+    CHECK_EQ_I32(ended(child), 0);
+    grate_engine_free(engine);
+}
+
 int main(void)
 {
     alarm(120);
@@ -189,5 +243,7 @@ int main(void)
     RUN(a_fork_in_the_middle_of_calls);
     RUN(the_leases_of_a_child_are_its_own);
     RUN(a_child_outlives_the_engine_of_its_parent);
+    RUN(a_child_that_comes_after_its_parent_left);
+    RUN(a_child_that_can_open_no_more_files_lives);
     return check_report("shared_forks");
 }

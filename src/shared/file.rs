@@ -266,9 +266,8 @@ impl Sharing {
     /// Leaves the file; the last one says that it is in order.
     pub(crate) fn leave(&self, memory: &Memory) {
         let Some(path) = &self.path else { return };
-        let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_CLOEXEC).open(path);
         // Without a lock, another that opens it finds the processes, and this one gone.
-        let Ok(file) = file.and_then(Locked::new) else { return self.strike_out(memory.user()) };
+        let Some(file) = self.locked() else { return self.strike_out(memory.user()) };
         let locked = is_at(file.file(), path) && self.is_mapped_from(file.file());
         self.strike_out(memory.user());
         let head = self.file_head();
@@ -277,6 +276,13 @@ impl Sharing {
             let in_order = head.users.iter().all(|user| user.get() == 0);
             head.left.set(if in_order { self.sum() } else { 0 });
         }
+    }
+
+    /// Whatever file is where this one was, locked, if there is one.
+    fn locked(&self) -> Option<Locked> {
+        let path = self.path.as_ref()?;
+        let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_CLOEXEC).open(path);
+        file.and_then(Locked::new).ok()
     }
 
     /// Whether a file is the one that was mapped: both show the same word that no other has.
@@ -368,6 +374,14 @@ impl Sharing {
     pub(crate) fn enlist(&self, me: User) -> Result<(), Error> {
         let listed = self.file_head().users.iter().find(|user| user.replace(0, me));
         listed.map(drop).ok_or(Error::Capacity("engines on one state file"))
+    }
+
+    /// The same for a forked child, which did not open the file: the last one may have left it in order since. If there are too
+    /// many, it is not looked after when it dies.
+    pub(crate) fn join(&self, me: User) {
+        let _locked = self.locked();
+        let _ = self.enlist(me);
+        self.file_head().left.set(0);
     }
 
     /// Takes a user off the list.

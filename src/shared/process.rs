@@ -10,11 +10,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) type Process = u64;
 
 const PID_BITS: u32 = 22;
-const STARTED_MASK: u64 = (1 << (PROCESS_BITS - PID_BITS)) - 1;
+/// In place of when a process started, where the system did not tell: it may have no file left to read it from. Not 0: with
+/// it, small numbers in a damaged file would be processes that live.
+const UNKNOWN: u64 = (1 << (PROCESS_BITS - PID_BITS)) - 1;
 
 /// What the system says of a process.
 struct Seen {
-    /// Ticks since the host started, as far as they are kept; 0 is unknown.
+    /// Ticks since the host started, as far as they are kept; never 0 or [`UNKNOWN`].
     started: u64,
     /// It has ended, and its parent has not yet asked how.
     ended: bool,
@@ -23,7 +25,7 @@ struct Seen {
 /// This process.
 fn this() -> Process {
     let pid = std::process::id();
-    encode(pid, look(pid).map_or(0, |seen| seen.started))
+    encode(pid, look(pid).map_or(UNKNOWN, |seen| seen.started))
 }
 
 /// A user of shared state: an engine of a process. A process may have several.
@@ -58,7 +60,7 @@ pub(crate) fn is_dead(process: Process) -> bool {
         return true;
     }
     let started = process >> PID_BITS;
-    look(pid).is_some_and(|seen| seen.ended || seen.started != started)
+    look(pid).is_some_and(|seen| seen.ended || (started != UNKNOWN && seen.started != started))
 }
 
 /// `None` where the system does not tell. Allocates nothing: it is asked in the middle of calls.
@@ -74,7 +76,7 @@ fn look(pid: u32) -> Option<Seen> {
     let (state, threads, started) = (fields.next()?, fields.nth(16)?, fields.nth(1)?.parse::<u64>().ok()?);
     // The first thread may have ended before the others.
     let ended = matches!(state, "X" | "x") || (state == "Z" && threads <= "1");
-    Some(Seen { started: started & STARTED_MASK, ended })
+    Some(Seen { started: (started & UNKNOWN).clamp(1, UNKNOWN - 1), ended })
 }
 
 #[cfg(unix)]
@@ -145,6 +147,7 @@ mod tests {
         assert_eq!(of(new_user()), this);
         assert_ne!(new_user(), new_user());
         assert!(is_dead(0));
+        assert!(is_dead(encode(pid(this), 0)) && !is_dead(encode(pid(this), UNKNOWN)));
         assert!(is_dead(encode(pid(this), (this >> PID_BITS) + 1)), "the same id, started at another time");
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let id = encode(child.id(), look(child.id()).unwrap().started);
