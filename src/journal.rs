@@ -49,6 +49,7 @@ impl Journal {
     pub(crate) fn make(copies: usize, words: &Table<Word>) -> Option<u32> {
         let at = words.append(Self::words(copies))?;
         words.get(at)?.0.set(1 + copies as u64);
+        words.get(at + 1)?.0.set(0);
         u32::try_from(at + 1).ok()
     }
 

@@ -190,6 +190,15 @@ fn a_file_that_cannot_be_used_is_refused_or_replaced() {
     fs::write(&place.0, damaged).unwrap();
     refused("damaged");
 
+    // Nobody left this one in order, and one of the two places of its configuration is the beginning of the file.
+    let mut abandoned = good.clone();
+    abandoned[24..32].fill(0);
+    fs::write(&place.0, &abandoned).unwrap();
+    assert_eq!(place.open(&clock).unwrap().remaining("a", Dimension::Requests), Ok(10));
+    abandoned[112..120].fill(0);
+    fs::write(&place.0, abandoned).unwrap();
+    refused("contradict each other");
+
     let replacing = StateFile { replace_unusable: true, ..place.file() };
     let engine = Engine::open(Settings::default(), clock.clone(), &replacing).unwrap();
     assert_eq!(engine.remaining("a", Dimension::Requests), Err(Error::UnknownProvider));

@@ -336,7 +336,7 @@ impl Sharing {
         let allocated = self.file_head().allocated.get();
         let documents = self.file_head().documents.iter().map(|d| (d.at.get(), d.room.get()));
         let mut parts: Vec<_> =
-            memory.chunks().ok_or(damaged)?.into_iter().chain(documents.filter(|d| d.0 != 0)).collect();
+            memory.chunks().ok_or(damaged)?.into_iter().chain(documents.filter(|d| *d != (0, 0))).collect();
         parts.sort_unstable();
         let mut end = CHUNKS_AT as u64;
         for (at, len) in parts {
@@ -354,7 +354,9 @@ impl Sharing {
         let _guard = memory.lock(&head.lock);
         let at = head.allocated.get();
         let end = at.checked_add(bytes as u64)?.checked_next_multiple_of(ALIGN as u64)?;
-        self.at(at, (end - at) as usize)?;
+        // Whoever damaged the file may have written there. What is zero takes no memory, and so is not written.
+        let words = memory.words(at as usize, (end - at) as usize / size_of::<Cell>())?;
+        words.iter().filter(|word| word.get() != 0).for_each(|word| word.set(0));
         head.allocated.set(end);
         Some(at)
     }
