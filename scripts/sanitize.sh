@@ -51,6 +51,7 @@ with_address() {
     for test in $c_tests_for_tools; do
         built "$test" "$bin/$test" $sanitize && suite "C: $test with address sanitizer" "$bin/$test" $arguments
     done
+    built shared_damage "$bin/shared_damage" $sanitize && suite 'C: shared_damage with address sanitizer' "$bin/shared_damage"
     if has "$CXX"; then
         one 'C++: grate.hpp with address sanitizer compiles' "$CXX" -std=c++17 -O1 -g $warn $sanitize -Iinclude -Ic-tests \
             c-tests/cpp_test.cpp -o "$bin/cpp_test" -L"$lib" -lgrate -Wl,-rpath,"$lib" -pthread

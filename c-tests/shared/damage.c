@@ -162,17 +162,35 @@ static size_t damage(char *bytes, uint64_t *seed)
     return len;
 }
 
+static void write_damaged(const char *to, char *bytes, uint64_t *seed)
+{
+    size_t len = damage(bytes, seed);
+    int file = open(to, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    if (write(file, bytes, len < used ? len : used) < 0 || ftruncate(file, (off_t)len) != 0) {
+        _exit(EXIT_FAILURE);
+    }
+    close(file);
+}
+
+/* A file that was not survived: what is in it is never quite the same again. */
+static void keep(const char *what)
+{
+    char name[256], *bytes = malloc(2 * SIZE);
+    uint64_t seed = tried->seed;
+    snprintf(name, sizeof name, "%s-%" PRIu64, path, seed);
+    if (bytes != NULL) {
+        write_damaged(name, bytes, &seed);
+        fprintf(stderr, "%s, kept as %s\n", what, name);
+    }
+    free(bytes);
+}
+
 static void try_one(char *bytes, uint64_t seed)
 {
     grate_engine_config config = GRATE_ENGINE_CONFIG_INIT;
     grate_engine *engine = NULL;
     grate_status status;
-    size_t len = damage(bytes, &seed);
-    int file = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    if (write(file, bytes, len < used ? len : used) < 0 || ftruncate(file, (off_t)len) != 0) {
-        _exit(EXIT_FAILURE);
-    }
-    close(file);
+    write_damaged(path, bytes, &seed);
     config.state_path = path;
     config.state_size = SIZE;
     status = grate_engine_new(&config, &engine, NULL);
@@ -216,7 +234,7 @@ static void try_many(const char *what, int in_order, uint64_t files)
         }
         how = ended(child);
         if (!CHECK_EQ_I32(how, 0)) {
-            fprintf(stderr, "%s, damaged with seed %" PRIu64 "\n", what, tried->seed);
+            keep(what);
         }
         seed += BATCH;
     }
