@@ -246,7 +246,7 @@ impl State {
         }
         let Some(_guard) = provider.lock.seize(holder, self.memory.process()) else { return };
         self.undo(index);
-        for quota in (0..self.quotas.len()).filter_map(|quota| self.quotas.get(quota)) {
+        for quota in self.quotas.iter() {
             let holder = quota.lock.holder();
             if holder >> PROVIDER_AT == u64::from(index + 1) {
                 // Nobody but a process that is gone: we hold the provider.
@@ -296,7 +296,7 @@ impl State {
 
     /// The counters of all providers together.
     pub(crate) fn totals(&self) -> Counters {
-        (0..self.providers.len()).filter_map(|i| self.providers.get(i)).fold(Counters::default(), |sum, p| {
+        self.providers.iter().fold(Counters::default(), |sum, p| {
             let c = p.counters();
             Counters {
                 selects: sum.selects + c.selects,
@@ -546,7 +546,7 @@ impl State {
 
     /// Beginning and length of all journals; `None` if one is not there.
     pub(crate) fn journal_runs(&self) -> Option<Vec<(usize, usize)>> {
-        let journals = (0..self.providers.len()).filter_map(|i| self.providers.get(i)).map(|p| p.journal.get());
+        let journals = self.providers.iter().map(|provider| provider.journal.get());
         let run = |journal: u32| {
             let len = self.journals.get(journal as usize - 1)?.0.get() as usize;
             let there = self.journals.run(journal as usize, len).len();
@@ -557,7 +557,7 @@ impl State {
 
     /// Gives every lease slot to its provider again, among so many: in flight, or free.
     pub(crate) fn put_leases_right(&self, providers: usize) {
-        (0..self.providers.len()).filter_map(|i| self.providers.get(i)).for_each(|p| p.leases.clear());
+        self.providers.iter().for_each(|provider| provider.leases.clear());
         let mut slots: Vec<_> = (0..self.leases.len()).filter_map(|i| Some((i, self.leases.get(i)?))).collect();
         slots.iter().for_each(|(_, slot)| slot.put_right(providers as u32));
         // Those that expire later go behind.

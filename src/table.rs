@@ -236,6 +236,11 @@ impl<T: Stored> Table<T> {
         }
     }
 
+    /// All records, in the order of their indices.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        (0..self.len()).filter_map(|index| self.get(index))
+    }
+
     /// How many records there are.
     pub(crate) fn len(&self) -> usize {
         self.memory.directory::<T>().len.get() as usize

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use crate::estimate::Estimator;
 use crate::memory::Memory;
 use crate::quota::Quota;
 use crate::state::State;
@@ -42,7 +43,7 @@ pub(super) fn put_right(memory: &Arc<Memory>) -> Result<(), &'static str> {
         let provider = state.providers.get(index).ok_or(damaged)?;
         provider.put_right(entry, &state.leases);
     }
-    (0..state.estimators.len()).filter_map(|i| state.estimators.get(i)).for_each(|estimator| estimator.put_right());
+    state.estimators.iter().for_each(Estimator::put_right);
     for (index, quota) in (0..).zip(&book.quotas) {
         if let Some(record) = state.quotas.get(index as usize) {
             record.put_right(&quota.config, &state.marks, state.reserved(&book, index), is_broken_off);
@@ -52,8 +53,7 @@ pub(super) fn put_right(memory: &Arc<Memory>) -> Result<(), &'static str> {
     let head = state.head();
     head.next_expiry.set(0);
     head.next_tick.set(0);
-    head.knowing
-        .set((0..state.estimators.len()).filter_map(|i| state.estimators.get(i)).filter(|e| e.knows()).count() as u64);
+    head.knowing.set(state.estimators.iter().filter(|estimator| estimator.knows()).count() as u64);
     Ok(())
 }
 
@@ -64,8 +64,8 @@ fn undo_all(state: &State) {
 
 fn free_locks(state: &State) {
     let free = |lock: &crate::lock::Lock| drop(lock.seize(lock.holder(), 1));
-    (0..state.providers.len()).filter_map(|i| state.providers.get(i)).for_each(|provider| free(&provider.lock));
-    (0..state.quotas.len()).filter_map(|i| state.quotas.get(i)).for_each(|quota| free(&quota.lock));
+    state.providers.iter().for_each(|provider| free(&provider.lock));
+    state.quotas.iter().for_each(|quota| free(&quota.lock));
     state.head().tables.iter().for_each(|table| free(&table.lock));
     free(&state.head().changing);
 }
@@ -76,7 +76,6 @@ fn no_run_overlaps(state: &State) -> Option<()> {
         runs.sort_unstable();
         runs.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0)
     };
-    let quotas = (0..state.quotas.len()).filter_map(|i| state.quotas.get(i));
-    let marks = quotas.map(Quota::marks_run).filter(|run| run.1 > 0).collect();
+    let marks = state.quotas.iter().map(Quota::marks_run).filter(|run| run.1 > 0).collect();
     (apart(marks) && apart(state.journal_runs()?)).then_some(())
 }
