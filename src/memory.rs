@@ -187,9 +187,9 @@ impl Memory {
         self.process.store(process::of(user), Ordering::Relaxed);
     }
 
-    /// Whether a process is gone that shared it.
-    pub(crate) fn is_dead(&self, process: Process) -> bool {
-        self.is_shared() && process::is_dead(process)
+    /// Whether the process of a user, or of the holder of a lock, is gone.
+    pub(crate) fn is_dead(&self, user: User) -> bool {
+        self.is_shared() && process::is_dead(user)
     }
 
     /// Takes a lock under which nothing is ever half done: if the process that holds it dies, it is free.

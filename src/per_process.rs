@@ -37,17 +37,16 @@ impl<T> PerProcess<T> {
     pub(crate) fn move_in(&self, make: impl FnOnce() -> Option<T>) {
         let forks = forks();
         let known = self.made_for.load(Ordering::Acquire);
-        let made = |for_whom| for_whom == forks;
-        let here = known & !MAKING != forks
+        let is_first = known & !MAKING != forks
             && self.made_for.compare_exchange(known, forks | MAKING, Ordering::AcqRel, Ordering::Relaxed).is_ok();
-        if here {
+        if is_first {
             if let Some(value) = make() {
                 // The old one is left where it is: a lock in it may seem to be held.
                 self.value.store(Box::into_raw(Box::new(value)), Ordering::Release);
             }
             self.made_for.store(forks, Ordering::Release);
         }
-        while !made(self.made_for.load(Ordering::Acquire)) {
+        while !self.is_at_home() {
             std::thread::yield_now();
         }
     }

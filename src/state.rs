@@ -19,6 +19,7 @@ use crate::names::{PoolName, ProviderName};
 use crate::provider::{Counters, Locked, Provider};
 use crate::quota::{Mark, Quota, QuotaRef};
 use crate::registry::Registry;
+use crate::shared::process::PROCESS_BITS;
 use crate::table::{Record, Run, Table};
 
 /// The records of an engine.
@@ -142,9 +143,6 @@ impl Drop for Operation<'_> {
     }
 }
 
-/// A pool's lock tells for which provider it is held: the index plus 1, above the process.
-const PROVIDER_AT: u32 = 43;
-
 impl State {
     pub(crate) fn new(memory: Arc<Memory>) -> Self {
         Self {
@@ -226,7 +224,8 @@ impl State {
     }
 
     fn with_pool<R>(&self, pool: &Link, rest: &[Link], provider: u32, now: Now, work: impl FnOnce(Now) -> R) -> R {
-        let holder = u64::from(provider + 1) << PROVIDER_AT | self.memory.process();
+        // A pool's lock tells for which provider it is held: the index plus 1, above the process.
+        let holder = u64::from(provider + 1) << PROCESS_BITS | self.memory.process();
         let _guard = pool.quota.lock.lock(holder, |holder| self.rescue_pool(&pool.quota, holder));
         let now = later(&pool.quota.latest, now);
         match rest.split_first() {
@@ -248,7 +247,7 @@ impl State {
         self.undo(index);
         for quota in self.quotas.iter() {
             let holder = quota.lock.holder();
-            if holder >> PROVIDER_AT == u64::from(index + 1) {
+            if holder >> PROCESS_BITS == u64::from(index + 1) {
                 // Nobody but a process that is gone: we hold the provider.
                 drop(quota.lock.seize(holder, holder));
             }
@@ -258,9 +257,9 @@ impl State {
     /// The same for the provider for which a pool is held.
     #[cold]
     fn rescue_pool(&self, pool: &Quota, holder: u64) {
-        match (holder >> PROVIDER_AT).checked_sub(1) {
+        match (holder >> PROCESS_BITS).checked_sub(1) {
             Some(provider) => self.rescue(provider as u32),
-            // Held to count anew, see `recount`.
+            // Held to count anew, see `put_in_force`.
             None if self.memory.is_dead(holder) => drop(pool.lock.seize(holder, self.memory.process())),
             None => {}
         }

@@ -26,7 +26,6 @@ pub(super) fn put_right(memory: &Arc<Memory>) -> Result<(), &'static str> {
     state.providers.clear_from(book.providers.len());
     state.quotas.clear_from(book.quotas.len());
     state.estimators.clear_from(book.estimators.len());
-    state.name(&book);
     // Where a change was broken off, records may lack what is reserved for them: who takes over the book defines all.
     let is_broken_off = !state.head().generation.get().is_multiple_of(2);
     for (quota, index) in book.quotas.iter().zip(0..) {

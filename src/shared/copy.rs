@@ -41,8 +41,7 @@ fn read(path: &Path) -> io::Result<Mapping> {
 
 /// Opens a file so that not even the time of its last access changes, where the system allows that: to its owner and to root.
 fn open(path: &Path) -> io::Result<File> {
-    let with =
-        |flags| OpenOptions::new().read(true).custom_flags(libc::O_CLOEXEC | libc::O_NONBLOCK | flags).open(path);
+    let with = |flags| OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | flags).open(path);
     #[cfg(target_os = "linux")]
     match with(libc::O_NOATIME) {
         Err(why) if why.kind() == io::ErrorKind::PermissionDenied => {}

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use super::check::put_right;
 use super::mapping::{Locked, Mapping, allocate};
 use super::process::{self, User};
-use super::{FileUsage, StateFile};
+use super::{FileUsage, StateFile, mix};
 use crate::book::Book;
 use crate::cell::Cell;
 use crate::error::Error;
@@ -110,12 +110,7 @@ impl Sharing {
         let path = std::path::absolute(&file.path).map_err(|why| failed("find", &file.path, why))?;
         process::count_forks();
         loop {
-            let options = || {
-                let mut options = OpenOptions::new();
-                options.read(true).write(true).custom_flags(libc::O_CLOEXEC | libc::O_NONBLOCK);
-                options
-            };
-            match options().open(&path) {
+            match open(&path) {
                 Ok(known) => {
                     let known = Locked::new(known).map_err(|why| failed("lock", &path, why))?;
                     if !is_at(known.file(), &path) {
@@ -216,13 +211,11 @@ impl Sharing {
         // A copy may have holes, for which the disk may have no room later.
         allocate(file, found.len()).map_err(system)?;
         let me = process::new_user();
-        let users = || head.users.iter().map(Cell::get).filter(|user| *user != 0);
-        if users().next().is_some() && head.boot.get() == process::boot() && head.space.get() != process::space() {
+        if sharing.users().next().is_some() && sharing.is_elsewhere() {
             let why = "was made in another container: its processes cannot be told apart from here";
             return Err(refuse(why));
         }
-        let rebooted = head.boot.get() != process::boot();
-        let used = !rebooted && users().any(|user| !process::is_dead(process::of(user)));
+        let used = sharing.is_of_this_start() && sharing.users().any(|user| !process::is_dead(user));
         let condition = match head.left.get() {
             0 if used => Condition::Used,
             0 => Condition::Abandoned,
@@ -271,18 +264,16 @@ impl Sharing {
         let locked = is_at(file.file(), path) && self.is_mapped_from(file.file());
         self.strike_out(memory.user());
         let head = self.file_head();
-        if locked && head.users.iter().all(|user| user.get() == 0 || process::is_dead(process::of(user.get()))) {
+        if locked && self.users().all(process::is_dead) {
             // Those who died may have left locks behind: only a check can tell.
-            let in_order = head.users.iter().all(|user| user.get() == 0);
+            let in_order = self.users().next().is_none();
             head.left.set(if in_order { self.sum() } else { 0 });
         }
     }
 
     /// Whatever file is where this one was, locked, if there is one.
     fn locked(&self) -> Option<Locked> {
-        let path = self.path.as_ref()?;
-        let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_CLOEXEC).open(path);
-        file.and_then(Locked::new).ok()
+        open(self.path.as_ref()?).and_then(Locked::new).ok()
     }
 
     /// Whether a file is the one that was mapped: both show the same word that no other has.
@@ -393,10 +384,14 @@ impl Sharing {
         }
     }
 
-    /// The users on the list that are gone.
+    /// The users on the list.
+    fn users(&self) -> impl Iterator<Item = User> {
+        self.file_head().users.iter().map(Cell::get).filter(|user| *user != 0)
+    }
+
+    /// Those of them that are gone.
     pub(crate) fn gone(&self) -> Vec<User> {
-        let users = self.file_head().users.iter().map(Cell::get).filter(|user| *user != 0);
-        users.filter(|user| process::is_dead(process::of(*user))).collect()
+        self.users().filter(|user| process::is_dead(*user)).collect()
     }
 
     /// The next user on the list, if it is gone.
@@ -406,7 +401,7 @@ impl Sharing {
             let next = self.next.fetch_add(1, Ordering::Relaxed) as usize % USERS;
             let user = listed[next].get();
             if user != 0 {
-                return Some(user).filter(|user| process::is_dead(process::of(*user)));
+                return Some(user).filter(|user| process::is_dead(*user));
             }
         }
         None
@@ -414,8 +409,7 @@ impl Sharing {
 
     /// The ids of the processes that use the file.
     pub(crate) fn pids(&self) -> Vec<u32> {
-        let users = self.file_head().users.iter().map(|user| process::of(user.get()));
-        let mut pids: Vec<_> = users.filter(|user| !process::is_dead(*user)).map(process::pid).collect();
+        let mut pids: Vec<_> = self.users().filter(|user| !process::is_dead(*user)).map(process::pid).collect();
         pids.sort_unstable();
         pids.dedup();
         pids
@@ -428,8 +422,18 @@ impl Sharing {
             size: self.mapping.len() as u64,
             used: head.allocated.get(),
             active_unix_ns: head.seen_unix.get(),
-            elsewhere: head.boot.get() == process::boot() && head.space.get() != process::space(),
+            elsewhere: self.is_elsewhere(),
         }
+    }
+
+    /// Whether the host has not been started since it was used.
+    fn is_of_this_start(&self) -> bool {
+        self.file_head().boot.get() == process::boot()
+    }
+
+    /// Whether its processes are those of another container.
+    fn is_elsewhere(&self) -> bool {
+        self.is_of_this_start() && self.file_head().space.get() != process::space()
     }
 
     /// Notes the time, for after a start of the host.
@@ -442,7 +446,7 @@ impl Sharing {
     pub(crate) fn time_goes_on(&self, clock_ns: u64, unix_ns: u64) -> Option<u64> {
         let (file, head) = (self.file_head(), self.head_ref());
         let seen = file.seen_mono.get();
-        let same_start = file.boot.get() == process::boot();
+        let same_start = self.is_of_this_start();
         if !same_start {
             file.boot.set(process::boot());
             file.space.set(process::space());
@@ -536,10 +540,12 @@ fn place(generation: u64) -> usize {
 
 /// A checksum, never 0: each word changes it in a way that no other can undo.
 fn sum(words: &[Cell]) -> u64 {
-    let sum = words
-        .iter()
-        .fold(words.len() as u64, |sum, word| (sum.rotate_left(5) ^ word.get()).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    sum.max(1)
+    words.iter().fold(words.len() as u64, |sum, word| mix(sum, word.get())).max(1)
+}
+
+/// Opens what may be a state file, or anything: also a pipe is not waited for.
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
 /// Whether an open file is what a path leads to.

@@ -23,6 +23,11 @@ pub(crate) use file::{Condition, Sharing};
 
 use std::path::PathBuf;
 
+/// A checksum with one more word in it, which it tells from any other (the multiplier is 2^64 / golden ratio).
+fn mix(sum: u64, word: u64) -> u64 {
+    (sum.rotate_left(5) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
 /// The file in which an engine's state lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateFile {

@@ -6,6 +6,8 @@ use std::io::{Read, Write};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::mix;
+
 /// A process as one number below 2^43: its id, and when it started, so that a later one with the same id is another. 0 is none.
 pub(crate) type Process = u64;
 
@@ -31,7 +33,8 @@ fn this() -> Process {
 /// A user of shared state: an engine of a process. A process may have several.
 pub(crate) type User = u64;
 
-const PROCESS_BITS: u32 = 43;
+/// Bits of a process: what is above them in a number tells which of its users it is, or what it holds a lock for.
+pub(crate) const PROCESS_BITS: u32 = 43;
 
 /// One more user in this process.
 pub(crate) fn new_user() -> User {
@@ -44,22 +47,22 @@ pub(crate) fn of(user: User) -> Process {
     user & ((1 << PROCESS_BITS) - 1)
 }
 
-/// The id of a process, as the system has it.
-pub(crate) fn pid(process: Process) -> u32 {
-    (process & ((1 << PID_BITS) - 1)) as u32
+/// The id of a user's process, as the system has it.
+pub(crate) fn pid(user: User) -> u32 {
+    (user & ((1 << PID_BITS) - 1)) as u32
 }
 
 fn encode(pid: u32, started: u64) -> Process {
     u64::from(pid) | started << PID_BITS
 }
 
-/// Whether a process is gone.
-pub(crate) fn is_dead(process: Process) -> bool {
-    let pid = pid(process);
+/// Whether the process of a user, or of the holder of a lock, is gone.
+pub(crate) fn is_dead(user: User) -> bool {
+    let pid = pid(user);
     if pid == 0 || !exists(pid) {
         return true;
     }
-    let started = process >> PID_BITS;
+    let started = of(user) >> PID_BITS;
     look(pid).is_some_and(|seen| seen.ended || (started != UNKNOWN && seen.started != started))
 }
 
@@ -96,7 +99,7 @@ fn exists(_: u32) -> bool {
 /// When the host started, as a number that no two starts share; 0 where the system does not tell.
 pub(crate) fn boot() -> u64 {
     let id = fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    id.iter().fold(0, |sum: u64, byte| (sum.rotate_left(5) ^ u64::from(*byte)).wrapping_mul(0x9E37_79B9_7F4A_7C15))
+    id.iter().fold(0, |sum, byte| mix(sum, u64::from(*byte)))
 }
 
 /// In which space process ids are told, as containers have their own; 0 where the system does not tell.
