@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{
-    CapabilityConfig, Change, Dimension, NS_PER_SEC, ProviderConfig, QuotaConfig, Settings, validate_name,
+    CapabilityConfig, Change, Dimension, NS_PER_SEC, ProviderConfig, QuotaConfig, Settings, not_found,
 };
 use crate::error::Error;
 
@@ -80,14 +80,13 @@ impl Book {
             book.capabilities.clear();
         }
         let mut changed = Vec::new();
-        let indices = book.indices();
+        let mut indices: HashMap<_, _> = book.providers.iter().map(|p| p.name.clone()).zip(0..).collect();
         for provider in &change.providers {
-            let known = indices.get(&provider.name).copied();
-            if let Some(index) = book.define(provider, known) {
+            let index = *indices.entry(provider.name.clone()).or_insert(book.providers.len() as u32);
+            if book.define(provider, index) {
                 changed.push(index);
             }
         }
-        let indices = book.indices();
         let mut estimators: HashSet<_> = book.estimators.iter().cloned().collect();
         for config in &change.capabilities {
             for candidate in &config.providers {
@@ -107,7 +106,7 @@ impl Book {
 
     /// The book without a provider.
     pub(crate) fn without_provider(&self, name: &str) -> Result<Self, Error> {
-        self.registered(name).ok_or_else(|| validate_name(name).err().unwrap_or(Error::UnknownProvider))?;
+        self.registered(name).ok_or_else(|| not_found(name.as_bytes(), Error::UnknownProvider))?;
         let mut book = self.clone();
         book.unregister(|other| other == name);
         Ok(book)
@@ -116,7 +115,7 @@ impl Book {
     /// The book without a capability.
     pub(crate) fn without_capability(&self, name: &str) -> Result<Self, Error> {
         let known = self.capabilities.iter().any(|capability| &*capability.name == name);
-        known.then_some(()).ok_or_else(|| validate_name(name).err().unwrap_or(Error::UnknownCapability))?;
+        known.then_some(()).ok_or_else(|| not_found(name.as_bytes(), Error::UnknownCapability))?;
         let mut book = self.clone();
         book.capabilities.retain(|capability| &*capability.name != name);
         Ok(book)
@@ -124,10 +123,6 @@ impl Book {
 
     fn registered(&self, name: &str) -> Option<&Provider> {
         self.providers.iter().find(|provider| provider.registered && &*provider.name == name)
-    }
-
-    fn indices(&self) -> HashMap<Box<str>, u32> {
-        self.providers.iter().enumerate().map(|(index, p)| (p.name.clone(), index as u32)).collect()
     }
 
     fn unregister(&mut self, goes: impl Fn(&str) -> bool) {
@@ -139,14 +134,13 @@ impl Book {
         }
     }
 
-    /// Defines a provider; its index, unless that is how it was defined already.
-    fn define(&mut self, config: &ProviderConfig, known: Option<u32>) -> Option<u32> {
-        let old = known.and_then(|index| self.providers.get(index as usize)).cloned();
-        let index = known.unwrap_or(self.providers.len() as u32);
+    /// Defines a provider, which may be one behind the last: a new one. Whether it was not defined so already.
+    fn define(&mut self, config: &ProviderConfig, index: u32) -> bool {
+        let old = self.providers.get(index as usize).cloned();
         let epoch = old.as_ref().map_or(1, |old| old.epoch + 1);
         let mut own = old.as_ref().map(|old| old.own.clone()).unwrap_or_default();
         let implicit = implicit_quotas(&config.quotas);
-        let mut same = old.as_ref().is_some_and(|old| old.registered);
+        let mut same_quotas = true;
         let mut links = Vec::with_capacity(config.quotas.len() + implicit.len());
         for (is_implicit, wanted) in config.quotas.iter().map(|q| (false, q)).chain(implicit.iter().map(|q| (true, q)))
         {
@@ -163,13 +157,13 @@ impl Book {
                 quota
             });
             let record = &mut self.quotas[quota as usize];
-            same &= found.is_some() && record.config == *wanted;
+            same_quotas &= found.is_some() && record.config == *wanted;
             record.config.clone_from(wanted);
             let before = old.as_ref().and_then(|old| old.links.iter().find(|link| link.quota == quota));
             links.push(Link { quota, since: before.map_or(epoch, |link| link.since), implicit: is_implicit });
         }
         links.sort_by_key(|link| (self.is_pool(link.quota), link.quota));
-        let mut new = Provider {
+        let new = Provider {
             name: config.name.clone(),
             registered: true,
             priority: config.priority,
@@ -179,18 +173,14 @@ impl Book {
             links,
             own,
         };
-        if let Some(old) = old.filter(|_| same) {
-            new.epoch = old.epoch;
-            if new == old {
-                return None;
-            }
-            new.epoch = epoch;
+        if same_quotas && old.is_some_and(|old| old == Provider { epoch: old.epoch, ..new.clone() }) {
+            return false;
         }
         match self.providers.get_mut(index as usize) {
             Some(provider) => *provider = new,
             None => self.providers.push(new),
         }
-        Some(index)
+        true
     }
 
     /// Whether a record counts what is wanted: dimension, window and pool agree.

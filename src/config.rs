@@ -465,6 +465,14 @@ pub(crate) fn validate_name(name: &str) -> Result<(), Error> {
     Err(Error::InvalidName(why))
 }
 
+/// Why a name is not found: it may be one that nothing can have.
+pub(crate) fn not_found(name: &[u8], unknown: Error) -> Error {
+    match std::str::from_utf8(name) {
+        Ok(name) => validate_name(name).err().unwrap_or(unknown),
+        Err(_) => Error::InvalidName("not valid UTF-8".into()),
+    }
+}
+
 /// Milliseconds as nanoseconds; the longest time if they are more.
 pub(crate) fn ms_to_ns(ms: u64) -> u64 {
     ms.saturating_mul(NS_PER_MS)

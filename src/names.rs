@@ -9,22 +9,17 @@ use crate::config::MAX_NAME_LEN;
 /// A name, NUL-terminated. Set once, before anyone hears of it.
 #[derive(Debug, Default)]
 #[repr(C)]
-struct Name([Cell; WORDS]);
+pub(crate) struct Name<const OF: usize>([Cell; WORDS]);
 
 const WORDS: usize = MAX_NAME_LEN / size_of::<u64>() + 1;
 
 /// The name of a provider, by the index of its record.
-#[derive(Debug, Default)]
-#[repr(C)]
-pub(crate) struct ProviderName(Name);
-
+pub(crate) type ProviderName = Name<0>;
 /// The name of a pool; its quotas tell which.
-#[derive(Debug, Default)]
-#[repr(C)]
-pub(crate) struct PoolName(Name);
+pub(crate) type PoolName = Name<1>;
 
-impl Name {
-    fn set(&self, name: &str) {
+impl<const OF: usize> Name<OF> {
+    pub(crate) fn set(&self, name: &str) {
         let mut bytes = [0; WORDS * size_of::<u64>()];
         let len = name.len().min(MAX_NAME_LEN);
         bytes[..len].copy_from_slice(&name.as_bytes()[..len]);
@@ -38,35 +33,15 @@ impl Name {
         }
     }
 
-    fn get(&self) -> &CStr {
+    pub(crate) fn get(&self) -> &CStr {
         // SAFETY: initialised bytes, which nobody changes after they were set.
         let bytes = unsafe { std::slice::from_raw_parts(std::ptr::from_ref(self).cast(), size_of::<Self>()) };
         CStr::from_bytes_until_nul(bytes).unwrap_or_default()
     }
-}
 
-impl ProviderName {
-    /// The same as [`Self::get`], without a look at its length.
+    /// The same, without a look at its length.
     #[inline]
     pub(crate) fn as_ptr(&self) -> *const c_char {
         std::ptr::from_ref(self).cast()
-    }
-
-    pub(crate) fn set(&self, name: &str) {
-        self.0.set(name);
-    }
-
-    pub(crate) fn get(&self) -> &CStr {
-        self.0.get()
-    }
-}
-
-impl PoolName {
-    pub(crate) fn set(&self, name: &str) {
-        self.0.set(name);
-    }
-
-    pub(crate) fn get(&self) -> &CStr {
-        self.0.get()
     }
 }

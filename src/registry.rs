@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 use crate::book::Book;
 use crate::cell::Cell;
 use crate::clock::Now;
-use crate::config::{CapabilityConfig, Settings, Strategy, validate_name};
+use crate::config::{CapabilityConfig, Settings, Strategy, not_found};
 use crate::error::Error;
 use crate::estimate::Estimator;
 use crate::provider::Provider;
@@ -179,13 +179,5 @@ impl Registry {
         let mut rows = rows.collect::<Option<Vec<_>>>()?;
         rows.sort_by(|a, b| b.bound.total_cmp(&a.bound));
         Some(rows.into())
-    }
-}
-
-/// Why a name is not found: it may be one that nothing can have.
-fn not_found(name: &[u8], unknown: Error) -> Error {
-    match std::str::from_utf8(name) {
-        Ok(name) => validate_name(name).err().unwrap_or(unknown),
-        Err(_) => Error::InvalidName("not valid UTF-8".into()),
     }
 }

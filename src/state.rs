@@ -334,34 +334,32 @@ impl State {
     /// Makes room for all that a book names, and for the providers that it defines anew. `None`, with nothing changed, if there
     /// is too little.
     pub(crate) fn reserve(&self, book: &Book, changed: &[u32]) -> Option<Reserved> {
-        self.has_room_for(book, changed).then_some(())?;
-        self.providers.reach(book.providers.len())?;
-        self.provider_names.reach(book.providers.len())?;
-        self.quotas.reach(book.quotas.len())?;
-        self.estimators.reach(book.estimators.len())?;
-        self.pool_names.reach(book.pools() as usize)?;
+        let (marks, journals) = (self.marks_needed(book, changed), self.journals_needed(book, changed));
+        let (providers, quotas) = (book.providers.len(), book.quotas.len());
+        let (estimators, pools) = (book.estimators.len(), book.pools() as usize);
+        let needed = [
+            self.providers.bytes_to_reach(providers),
+            self.provider_names.bytes_to_reach(providers),
+            self.quotas.bytes_to_reach(quotas),
+            self.estimators.bytes_to_reach(estimators),
+            self.pool_names.bytes_to_reach(pools),
+            self.marks.bytes_for(marks.values().copied()),
+            self.journals.bytes_for(journals.values().map(|words| Journal::words(*words))),
+        ];
+        self.memory.has_room_for(needed.into_iter().sum()).then_some(())?;
+        self.providers.reach(providers)?;
+        self.provider_names.reach(providers)?;
+        self.quotas.reach(quotas)?;
+        self.estimators.reach(estimators)?;
+        self.pool_names.reach(pools)?;
         let mut reserved = Reserved::default();
-        for (index, slots) in self.marks_needed(book, changed) {
+        for (index, slots) in marks {
             reserved.marks.insert(index, u32::try_from(self.marks.append(slots)?).ok()?);
         }
-        for (index, words) in self.journals_needed(book, changed) {
+        for (index, words) in journals {
             reserved.journals.insert(index, Journal::make(words, &self.journals)?);
         }
         Some(reserved)
-    }
-
-    fn has_room_for(&self, book: &Book, changed: &[u32]) -> bool {
-        let ones = |has: usize, needs: usize| std::iter::repeat_n(1, needs.saturating_sub(has));
-        let needed = [
-            self.providers.bytes_for(ones(self.providers.len(), book.providers.len())),
-            self.provider_names.bytes_for(ones(self.provider_names.len(), book.providers.len())),
-            self.quotas.bytes_for(ones(self.quotas.len(), book.quotas.len())),
-            self.estimators.bytes_for(ones(self.estimators.len(), book.estimators.len())),
-            self.pool_names.bytes_for(ones(self.pool_names.len(), book.pools() as usize)),
-            self.marks.bytes_for(self.marks_needed(book, changed).into_values()),
-            self.journals.bytes_for(self.journals_needed(book, changed).map(|(_, words)| Journal::words(words))),
-        ];
-        self.memory.has_room_for(needed.into_iter().sum())
     }
 
     /// The quotas that need more marks, and how many.
@@ -377,16 +375,17 @@ impl State {
     }
 
     /// The providers that need a longer journal, and for how many words of copies.
-    fn journals_needed(&self, book: &Book, changed: &[u32]) -> impl Iterator<Item = (u32, usize)> {
+    fn journals_needed(&self, book: &Book, changed: &[u32]) -> BTreeMap<u32, usize> {
         let changed = changed.iter().filter(|_| self.memory.is_shared());
-        changed.filter_map(|index| {
+        let needed = changed.filter_map(|index| {
             let quotas = book.providers.get(*index as usize)?.links.len();
             // A definition changes the quotas of the old one and of the new one.
             let words = kept_words(2 * quotas, 2 * quotas * Quota::MOST_MARKS);
             let journal = self.providers.get(*index as usize).map_or(0, |provider| provider.journal.get());
             let holds = Journal::at(journal, &self.journals, &self.memory).holds(words);
             (!holds).then_some((*index, words))
-        })
+        });
+        needed.collect()
     }
 
     /// Names the records of a book.

@@ -160,6 +160,11 @@ impl<T: Stored> Table<T> {
         Some(())
     }
 
+    /// How many bytes of new chunks it takes until there are `n` records.
+    pub(crate) fn bytes_to_reach(&self, n: usize) -> usize {
+        self.bytes_for(std::iter::repeat_n(1, n.saturating_sub(self.len())))
+    }
+
     /// How many bytes of new chunks it takes to append runs of these lengths.
     pub(crate) fn bytes_for(&self, runs: impl Iterator<Item = usize>) -> usize {
         let (mut len, mut bytes, mut made) = (self.len(), 0, 0);
