@@ -11,22 +11,21 @@ use parking_lot::RwLockReadGuard;
 use crate::book::{Book, FULL};
 use crate::choice::{Deciding, lowest_latency};
 use crate::clock::{Clock, Now};
-use crate::config::{Change, Dimension, NS_PER_MS, NS_PER_SEC, Settings, Strategy, ms_to_ns};
+use crate::config::{Change, NS_PER_MS, NS_PER_SEC, Settings};
 pub use crate::decision::{Candidates, Estimate, HeldBy, Rank, Ranked, Report, Routed};
 use crate::error::Error;
-use crate::feedback::Outcome;
 use crate::gate::Gate;
-use crate::health::{Circuit, Observed};
+pub use crate::inspect::{Metrics, ProviderState, QuotaState};
 use crate::judge::Question;
-use crate::lease::{Grant, LeaseId};
+use crate::lease::LeaseId;
 use crate::memory::Memory;
 use crate::per_process::PerProcess;
-use crate::provider::{Counters, Locked};
+use crate::provider::Locked;
 pub use crate::quota::LimitSource;
 use crate::registry::{Registry, Row};
+use crate::shared::StateFile;
 #[cfg(unix)]
 use crate::shared::{self, Condition, Sharing, process};
-use crate::shared::{FileUsage, StateFile};
 use crate::state::State;
 use crate::usage::Usage;
 
@@ -36,66 +35,7 @@ pub struct Engine {
     registry: PerProcess<Gate<Registry>>,
     /// Whether a quota needs the calendar, so that the wall clock is read.
     needs_calendar: AtomicBool,
-    state: State,
-}
-
-/// A provider as it stands.
-#[derive(Clone, Debug)]
-pub struct ProviderState<'a> {
-    /// Health, in [0, 1].
-    pub health: f64,
-    /// Whether it may be used.
-    pub circuit: Circuit,
-    /// Nanoseconds until its cooldown ends.
-    pub cooldown_remaining_ns: u64,
-    /// Average latency; 0 is unknown.
-    pub latency_ns: u64,
-    /// Failures since the last success.
-    pub consecutive_failures: u32,
-    /// Its counters.
-    pub counters: Counters,
-    /// Its quotas.
-    pub quotas: Vec<QuotaState<'a>>,
-}
-
-/// A quota as it stands.
-#[derive(Clone, Debug)]
-pub struct QuotaState<'a> {
-    /// What it counts.
-    pub dimension: Dimension,
-    /// How it counts.
-    pub strategy: Strategy,
-    /// Units per window, as configured; `u64::MAX` if nobody did.
-    pub limit: u64,
-    /// The limit in force.
-    pub effective_limit: u64,
-    /// Where the limit in force comes from.
-    pub limit_source: LimitSource,
-    /// Units that are left to others.
-    pub margin: u64,
-    /// Its window; 0 for concurrency.
-    pub window_ns: u64,
-    /// Units counted.
-    pub used: u64,
-    /// Units that fit.
-    pub remaining: u64,
-    /// Predicted share that will be left.
-    pub predicted_share: f64,
-    /// Units burnt per second.
-    pub burn_per_sec: f64,
-    /// Seconds until it is spent at that burn.
-    pub seconds_to_exhaustion: f64,
-    /// Its pool.
-    pub pool: Option<&'a CStr>,
-}
-
-/// Counters of an engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Metrics {
-    /// Of all providers together, removed ones included.
-    pub counters: Counters,
-    /// Decisions that found no provider available.
-    pub none_available: u64,
+    pub(crate) state: State,
 }
 
 impl Engine {
@@ -476,7 +416,7 @@ impl Engine {
     }
 
     #[inline]
-    fn with_provider<R>(&self, name: &[u8], work: impl Fn(&Locked<'_>, &Settings) -> R) -> Result<R, Error> {
+    pub(crate) fn with_provider<R>(&self, name: &[u8], work: impl Fn(&Locked<'_>, &Settings) -> R) -> Result<R, Error> {
         self.try_with(|registry| registry.provider(name), &work)
             .unwrap_or_else(|| self.again(|registry| registry.provider(name), &work))?
             .ok_or(Error::UnknownProvider)
@@ -512,80 +452,6 @@ impl Engine {
         }
     }
 
-    /// A provider as it stands now.
-    ///
-    /// # Errors
-    /// [`Error::UnknownProvider`].
-    pub fn provider_state(&self, provider: impl AsRef<[u8]>) -> Result<ProviderState<'_>, Error> {
-        self.with_provider(provider.as_ref(), |locked, settings| self.describe(locked, settings))
-    }
-
-    /// The health of a provider, in [0, 1], and whether it may be used.
-    ///
-    /// # Errors
-    /// [`Error::UnknownProvider`].
-    pub fn provider_health(&self, provider: impl AsRef<[u8]>) -> Result<(f64, Circuit), Error> {
-        self.with_provider(provider.as_ref(), |locked, settings| {
-            let (now, health) = (locked.now.mono, &locked.provider.health);
-            (health.at(now, settings), health.circuit(now))
-        })
-    }
-
-    /// How many units of a dimension may be reserved now; `u64::MAX` without a quota on it.
-    ///
-    /// # Errors
-    /// [`Error::UnknownProvider`].
-    pub fn remaining(&self, provider: impl AsRef<[u8]>, dimension: Dimension) -> Result<u64, Error> {
-        self.with_provider(provider.as_ref(), |locked, _| {
-            let quotas = locked.visible_quotas().map(|(_, q)| q).filter(|q| q.dimension() == dimension);
-            quotas.map(|q| q.remaining(locked.now)).min().unwrap_or(u64::MAX)
-        })
-    }
-
-    /// The ids of the processes that share the state, if any do.
-    pub fn processes(&self) -> Vec<u32> {
-        #[cfg(unix)]
-        if let Some(file) = self.state.memory.sharing() {
-            return file.pids();
-        }
-        Vec::new()
-    }
-
-    /// How the state file is used, if the state lives in one.
-    pub fn file_usage(&self) -> Option<FileUsage> {
-        #[cfg(unix)]
-        return self.state.memory.sharing().map(Sharing::usage);
-        #[cfg(not(unix))]
-        None
-    }
-
-    /// The names of the registered providers.
-    pub fn providers(&self) -> Vec<&CStr> {
-        self.enter().0.registered().map(|index| self.provider_name(index)).collect()
-    }
-
-    /// The counters.
-    pub fn metrics(&self) -> Metrics {
-        let (registry, _) = self.enter();
-        self.counted(&registry)
-    }
-
-    /// The counters, for who holds the registry already: taking it twice could wait for a writer in between for good.
-    fn counted(&self, _: &Registry) -> Metrics {
-        Metrics { counters: self.state.totals(), none_available: self.state.head().none_available.0.get() }
-    }
-
-    /// All metrics in the Prometheus text format.
-    pub fn prometheus(&self) -> String {
-        let (registry, now) = self.enter();
-        let providers = registry.registered().filter_map(|index| {
-            let state =
-                self.state.locked(&registry.wired, index, now, |locked| self.describe(&locked, &registry.settings))?;
-            Some((self.provider_name(index).to_str().unwrap_or_default(), state))
-        });
-        crate::metrics::prometheus(&self.counted(&registry), &providers.collect::<Vec<_>>())
-    }
-
     /// Milliseconds since the Unix epoch, by the engine's clock.
     pub fn unix_ms(&self) -> u64 {
         self.clock.unix_ns() / NS_PER_MS
@@ -593,7 +459,7 @@ impl Engine {
 
     /// The configuration, held still, and the time, read before any lock: a clock may be the caller's code.
     #[inline(always)]
-    fn enter(&self) -> (RwLockReadGuard<'_, Arc<Registry>>, Now) {
+    pub(crate) fn enter(&self) -> (RwLockReadGuard<'_, Arc<Registry>>, Now) {
         self.at_home();
         let now = self.now(self.needs_calendar.load(Ordering::Relaxed));
         let registry = self.registry.get().read();
@@ -691,37 +557,6 @@ impl Engine {
             .flatten()
             .ok_or(Error::StaleLease)
     }
-
-    fn describe(&self, locked: &Locked<'_>, settings: &Settings) -> ProviderState<'_> {
-        let (now, health) = (locked.now, &locked.provider.health);
-        let quotas = locked.visible_quotas().map(|(record, q)| {
-            let forecast = q.forecast(now);
-            QuotaState {
-                dimension: q.dimension(),
-                strategy: q.strategy(),
-                limit: q.configured_limit(),
-                effective_limit: q.limit(),
-                limit_source: q.limit_source(),
-                margin: q.margin(),
-                window_ns: q.window_ns(),
-                used: q.used(now),
-                remaining: q.remaining(now),
-                predicted_share: forecast.share(),
-                burn_per_sec: forecast.burn_per_sec(),
-                seconds_to_exhaustion: forecast.seconds_to_exhaustion(),
-                pool: self.state.pool_name(record),
-            }
-        });
-        ProviderState {
-            health: health.at(now.mono, settings),
-            circuit: health.circuit(now.mono),
-            cooldown_remaining_ns: health.cooldown_left(now.mono),
-            latency_ns: health.latency_ns() as u64,
-            consecutive_failures: u32::try_from(health.consecutive_failures()).unwrap_or(u32::MAX),
-            counters: locked.provider.counters(),
-            quotas: quotas.collect(),
-        }
-    }
 }
 
 /// How often somebody looks after one of the other processes.
@@ -740,32 +575,6 @@ impl Drop for Engine {
             file.note_time(now.mono, self.clock.unix_ns());
             drop(registry);
             file.leave(&self.state.memory);
-        }
-    }
-}
-
-impl Locked<'_> {
-    /// Takes in all that a response says, in the order in which it matters: headers correct the books, the outcome goes to
-    /// health, and a refusal that neither explains teaches a limit.
-    fn learn_from(&self, report: &Report<'_>, request: &Grant, latency_ns: Option<u64>, settings: &Settings) {
-        let refused = report.outcome == Outcome::RateLimited;
-        let explained = report.headers.is_some_and(|headers| self.observe_headers(headers, request, refused));
-        let told = report.headers.and_then(|headers| headers.retry_after_ms).map(ms_to_ns);
-        let wait = report.retry_after_ns.or(told).filter(|_| report.outcome.is_failure());
-        let retry_after_ns = wait.map(|wait| self.believed(wait, settings));
-        let seen =
-            Observed { outcome: report.outcome, sent: request.granted, now: self.now.mono, latency_ns, retry_after_ns };
-        self.observe_outcome(seen, settings);
-        match report.outcome {
-            Outcome::RateLimited if !explained => self.learn(request, retry_after_ns),
-            Outcome::Success => {
-                self.prove(request);
-                if report.headers.is_none_or(|headers| headers.quotas().is_empty()) {
-                    self.quotas().for_each(|(_, q)| q.untold());
-                }
-                self.learn_usage(request, &report.usage, settings.estimate_quantile);
-            }
-            _ => {}
         }
     }
 }

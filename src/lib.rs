@@ -31,6 +31,7 @@ mod fault;
 pub mod feedback;
 mod gate;
 pub mod health;
+mod inspect;
 mod journal;
 mod json;
 mod judge;

@@ -3,8 +3,9 @@
 use crate::cell::{Cell, FloatCell, SmallCell};
 use crate::clock::Now;
 use crate::config::{Dimension, Settings, Strategy, ms_to_ns};
+use crate::decision::Report;
 use crate::estimate::Estimator;
-use crate::feedback::headers;
+use crate::feedback::{Outcome, headers};
 use crate::health::{Health, Observed};
 use crate::lease::{Grant, Lease, LeaseId, LeaseList, Leases};
 use crate::lock::Lock;
@@ -224,7 +225,7 @@ impl<'a> Locked<'a> {
     }
 
     /// Learns what requests use from one that went well.
-    pub(crate) fn learn_usage(&self, request: &Grant, used: &Reported, quantile: f64) {
+    fn learn_usage(&self, request: &Grant, used: &Reported, quantile: f64) {
         if let Some(estimator) = self.estimator(request.estimator)
             && estimator.learn(used, quantile)
         {
@@ -362,14 +363,44 @@ impl<'a> Locked<'a> {
     }
 
     /// A request that went well shows how many leases may be out.
-    pub(crate) fn prove(&self, request: &Grant) {
+    fn prove(&self, request: &Grant) {
         let proven = self.provider.proven.get().max(request.level);
         self.provider.proven.set(proven);
     }
 
+    /// Takes in all that a response says, in the order in which it matters: headers correct the books, the outcome goes to
+    /// health, and a refusal that neither explains teaches a limit.
+    pub(crate) fn learn_from(
+        &self,
+        report: &Report<'_>,
+        request: &Grant,
+        latency_ns: Option<u64>,
+        settings: &Settings,
+    ) {
+        let refused = report.outcome == Outcome::RateLimited;
+        let explained = report.headers.is_some_and(|headers| self.observe_headers(headers, request, refused));
+        let told = report.headers.and_then(|headers| headers.retry_after_ms).map(ms_to_ns);
+        let wait = report.retry_after_ns.or(told).filter(|_| report.outcome.is_failure());
+        let retry_after_ns = wait.map(|wait| self.believed(wait, settings));
+        let seen =
+            Observed { outcome: report.outcome, sent: request.granted, now: self.now.mono, latency_ns, retry_after_ns };
+        self.observe_outcome(seen, settings);
+        match report.outcome {
+            Outcome::RateLimited if !explained => self.learn(request, retry_after_ns),
+            Outcome::Success => {
+                self.prove(request);
+                if report.headers.is_none_or(|headers| headers.quotas().is_empty()) {
+                    self.quotas().for_each(|(_, q)| q.untold());
+                }
+                self.learn_usage(request, &report.usage, settings.estimate_quantile);
+            }
+            _ => {}
+        }
+    }
+
     /// Takes in what the response headers tell of quotas. Whether they explain why the request was `refused`, if it was:
     /// one is spent.
-    pub(crate) fn observe_headers(&self, headers: &headers::Report, request: &Grant, refused: bool) -> bool {
+    fn observe_headers(&self, headers: &headers::Report, request: &Grant, refused: bool) -> bool {
         let mut explained = false;
         // Headers may raise anything.
         self.provider.peak_until.set(0);
@@ -406,7 +437,7 @@ impl<'a> Locked<'a> {
     }
 
     /// Learns from a refusal that nothing on the books explains: a limit is lower than it was taken to be.
-    pub(crate) fn learn(&self, request: &Grant, retry_after_ns: Option<u64>) {
+    fn learn(&self, request: &Grant, retry_after_ns: Option<u64>) {
         let p = self.provider;
         // More leases out than were ever seen to go well, and nothing said of time: a limit on concurrency.
         let crowded = request.level > p.proven.get() && p.counters.completions.get() >= ENOUGH_COMPLETIONS;
@@ -439,7 +470,7 @@ impl<'a> Locked<'a> {
     }
 
     /// A wait that the provider tells, as far as it is believed.
-    pub(crate) fn believed(&self, wait_ns: u64, settings: &Settings) -> u64 {
+    fn believed(&self, wait_ns: u64, settings: &Settings) -> u64 {
         if wait_ns > settings.max_retry_after_ns {
             self.provider.counters.capped_waits.add(1);
         }
@@ -447,7 +478,7 @@ impl<'a> Locked<'a> {
     }
 
     /// Takes in what a request says of the provider.
-    pub(crate) fn observe_outcome(&self, seen: Observed, settings: &Settings) {
+    fn observe_outcome(&self, seen: Observed, settings: &Settings) {
         let p = self.provider;
         if p.health.observe(seen, p.cooldown_secs.get(), settings) {
             p.counters.cooldowns_triggered.add(1);
