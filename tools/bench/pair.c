@@ -52,14 +52,31 @@ static void prepare(void *self)
         sched_yield();
 }
 
-static void run(void *self, uint32_t operation, uint64_t n)
+static void start_second(pair *p, uint64_t n)
+{
+    __atomic_store_n(&p->runs, n, __ATOMIC_RELEASE);
+}
+
+static void await_second(pair *p)
+{
+    while (__atomic_load_n(&p->runs, __ATOMIC_ACQUIRE) != 0)
+        sched_yield();
+}
+
+static void run_both(void *self, uint32_t operation, uint64_t n)
 {
     pair *p = self;
     (void)operation;
-    __atomic_store_n(&p->runs, n, __ATOMIC_RELEASE);
+    start_second(p, n);
     p->first.run(p->first.self, p->first.operation, n);
-    while (__atomic_load_n(&p->runs, __ATOMIC_ACQUIRE) != 0)
-        sched_yield();
+    await_second(p);
+}
+
+static void run_second(void *self, uint32_t operation, uint64_t n)
+{
+    (void)operation;
+    start_second(self, n);
+    await_second(self);
 }
 
 static cpu_set_t only(int cpu)
@@ -118,9 +135,15 @@ pair *pair_new(task first, task second, pair_of kind)
     return p;
 }
 
-task pair_task(pair *p)
+task pair_both(pair *p)
 {
-    task task = {run, p, 0, prepare};
+    task task = {run_both, p, 0, prepare};
+    return task;
+}
+
+task pair_second(pair *p)
+{
+    task task = {run_second, p, 0, prepare};
     return task;
 }
 

@@ -12,9 +12,12 @@ typedef struct pair pair;
 
 typedef enum { THREADS, PROCESSES } pair_of;
 
-/* Starts the second one. Each runs its task as often as the pair is asked to. */
+/* Starts the second one, and gives each a processor of its own. */
 pair *pair_new(task first, task second, pair_of kind);
-task pair_task(pair *p);
+/* Both at the same time, each as often as is asked. */
+task pair_both(pair *p);
+/* The second one alone. */
+task pair_second(pair *p);
 void pair_free(pair *p);
 
 #endif /* BENCH_PAIR_H */
