@@ -520,7 +520,7 @@ impl Engine {
             expire |= head.next_tick.get() / NS_PER_SEC != now.mono / NS_PER_SEC;
             head.next_tick.set(now.mono.saturating_add(TICK_NS));
             file.note_time(now.mono, self.clock.unix_ns());
-            if let Some(gone) = file.next_if_gone() {
+            if let Some(gone) = file.next_if_gone(self.state.memory.process()) {
                 self.forget(registry, gone, now);
             }
         }

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use super::check::put_right;
 use super::mapping::{Locked, Mapping, allocate};
-use super::process::{self, User};
+use super::process::{self, Process, User};
 use super::{FileUsage, StateFile, mix};
 use crate::book::Book;
 use crate::cell::Cell;
@@ -62,7 +62,7 @@ const USERS: usize = 256;
 /// "libgrate", as bytes in the order of this machine.
 const MAGIC: u64 = u64::from_ne_bytes(*b"libgrate");
 /// Counts changes of what records mean.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 /// What must agree for two builds to use one file: the format, and the sizes of all records.
 const LAYOUT: u64 = FORMAT << 32 | crate::memory::SIZES as u64;
 const HEAD_AT: usize = size_of::<FileHead>();
@@ -394,14 +394,14 @@ impl Sharing {
         self.users().filter(|user| process::is_dead(*user)).collect()
     }
 
-    /// The next user on the list, if it is gone.
-    pub(crate) fn next_if_gone(&self) -> Option<User> {
+    /// The next user on the list, if it is gone: none of this process is.
+    pub(crate) fn next_if_gone(&self, this: Process) -> Option<User> {
         let listed = &self.file_head().users;
         for _ in 0..USERS {
             let next = self.next.fetch_add(1, Ordering::Relaxed) as usize % USERS;
             let user = listed[next].get();
             if user != 0 {
-                return Some(user).filter(|user| process::is_dead(*user));
+                return Some(user).filter(|user| process::of(*user) != this && process::is_dead(*user));
             }
         }
         None
