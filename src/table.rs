@@ -27,9 +27,12 @@ const EQUAL: usize = 1 << EQUAL_BITS;
 const EQUAL_BITS: u32 = 3;
 pub(crate) const CHUNKS: usize = 21 << EQUAL_BITS;
 
-/// The chunk of a record and its place there. Eight chunks hold 128 records each, the next eight 256, and so on.
+/// The chunk of a record and its place among those there. Eight chunks hold 128 records each, the next eight 256, and so on.
 #[inline]
 fn place(index: usize) -> (usize, usize) {
+    if index < FIRST * EQUAL {
+        return (index >> FIRST_BITS, index & (FIRST - 1));
+    }
     let doublings = (index / (FIRST * EQUAL) + 1).ilog2();
     let at = index - FIRST * EQUAL * ((1 << doublings) - 1);
     let bits = FIRST_BITS + doublings;
@@ -201,7 +204,8 @@ impl<T: Stored> Table<T> {
     #[inline]
     pub(crate) fn get(&self, index: usize) -> Option<&T> {
         let (chunk, at) = place(index);
-        // SAFETY: `place` tells a place inside the chunk, which lives as long as the memory and so as this, and is only ever
+        let at = if T::STRIDE == 1 { at } else { (at * T::STRIDE) & (records_of(chunk) - 1) };
+        // SAFETY: `at` is a place inside the chunk, which lives as long as the memory and so as this, and is only ever
         // shared.
         Some(unsafe { self.chunk(chunk)?.add(at).as_ref() })
     }
@@ -224,6 +228,7 @@ impl<T: Stored> Table<T> {
 
     /// `n` records that were appended together; empty if they were not.
     pub(crate) fn run(&self, first: usize, n: usize) -> &[T] {
+        const { assert!(T::STRIDE == 1, "records of a run lie next to each other") }
         let (chunk, at) = place(first);
         let inside = at.checked_add(n).is_some_and(|end| end <= records_of(chunk));
         match self.chunk(chunk).filter(|_| inside) {
@@ -254,8 +259,11 @@ impl<T: Stored> Table<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
     use crate::journal::Word;
+    use crate::provider::Provider;
 
     #[test]
     fn records_stay_where_they_are() {
@@ -270,6 +278,16 @@ mod tests {
         assert_eq!(table.get(0).unwrap().0.get(), 7);
         assert!(table.get(table.len() + 100_000).is_none());
         assert!(table.keep_run(table.len() + 100_000, 3).is_empty());
+    }
+
+    #[test]
+    fn neighbours_that_lie_apart_have_places_of_their_own() {
+        let table = Table::<Provider>::new(&Arc::new(Memory::heap()));
+        table.reach(2000).unwrap();
+        let at: Vec<_> = table.iter().map(|record| std::ptr::from_ref(record).addr()).collect();
+        assert_eq!(at.iter().collect::<HashSet<_>>().len(), 2000);
+        let near = at.windows(2).filter(|pair| pair[0].abs_diff(pair[1]) < 4096).count();
+        assert_eq!(near, 0);
     }
 
     #[test]
