@@ -6,7 +6,7 @@
 
 use crate::clock::Now;
 use crate::decision::{Candidates, Ranked};
-use crate::judge::{Question, appraise, bound, hold, judge};
+use crate::judge::{Question, bound, judge};
 use crate::provider::Locked;
 use crate::registry::{Capability, Row};
 use crate::state::{State, Wired};
@@ -153,10 +153,10 @@ impl Deciding<'_> {
     ) -> Seen {
         let seen = self.locked(row, |locked| {
             let usage = self.question.usage(&locked, row);
-            if hold(&locked, &self.question, &usage, false).is_some() {
+            judge(&locked, &self.question, row, &usage, false, into);
+            if into.held_by.is_some() {
                 return Seen::Held;
             }
-            appraise(&locked, &self.question, row, into);
             if rival.beats(into) {
                 return Seen::Free;
             }
@@ -188,7 +188,12 @@ impl Deciding<'_> {
     fn judge_all(&self, mut visit: impl FnMut(&Ranked)) -> Option<(Ranked, &Row)> {
         let mut best: Option<(Ranked, &Row)> = None;
         for row in &self.capability.rows {
-            let Some(ranked) = self.locked(row, |locked| judge(&locked, &self.question, row)) else { continue };
+            let judged = self.locked(row, |locked| {
+                let mut ranked = Ranked::NONE;
+                judge(&locked, &self.question, row, &self.question.usage(&locked, row), true, &mut ranked);
+                ranked
+            });
+            let Some(ranked) = judged else { continue };
             visit(&ranked);
             if best.is_none_or(|(best, _)| ranked.rank() < best.rank()) {
                 best = Some((ranked, row));
@@ -199,15 +204,7 @@ impl Deciding<'_> {
 
     /// Takes a provider that could take the request when it was looked at. Whether it still could.
     fn take_again(&self, row: &Row, take: &mut impl FnMut(&Locked<'_>, &Row, &Usage)) -> bool {
-        let taken = self.locked(row, |locked| {
-            let usage = self.question.usage(&locked, row);
-            let free = hold(&locked, &self.question, &usage, false).is_none();
-            if free {
-                take(&locked, row, &usage);
-            }
-            free
-        });
-        taken == Some(true)
+        self.look(row, Place::NONE, &mut { Ranked::NONE }, take) == Seen::Taken
     }
 }
 

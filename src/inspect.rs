@@ -150,7 +150,8 @@ impl Engine {
     fn describe(&self, locked: &Locked<'_>, settings: &Settings) -> ProviderState<'_> {
         let (now, health) = (locked.now, &locked.provider.health);
         let quotas = locked.visible_quotas().map(|(record, q)| {
-            let forecast = q.forecast(now);
+            let remaining = q.remaining(now);
+            let forecast = q.forecast(now, remaining);
             QuotaState {
                 dimension: q.dimension(),
                 strategy: q.strategy(),
@@ -160,7 +161,7 @@ impl Engine {
                 margin: q.margin(),
                 window_ns: q.window_ns(),
                 used: q.used(now),
-                remaining: q.remaining(now),
+                remaining,
                 predicted_share: forecast.share(),
                 burn_per_sec: forecast.burn_per_sec(),
                 seconds_to_exhaustion: forecast.seconds_to_exhaustion(),

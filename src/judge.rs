@@ -54,26 +54,67 @@ impl<'a> Question<'a> {
     }
 }
 
-/// A provider's place in a decision, with all that holds it.
-pub(crate) fn judge(locked: &Locked<'_>, question: &Question<'_>, row: &Row) -> Ranked {
-    let mut ranked = Ranked::NONE;
-    appraise(locked, question, row, &mut ranked);
-    if let Some((held_by, retry_after_ns)) = hold(locked, question, &question.usage(locked, row), true) {
-        ranked.held_by = Some(held_by);
-        ranked.retry_after_ns = retry_after_ns;
-    }
-    ranked
+/// The most that a provider can score now, as far as that can be told without looking closely.
+#[inline]
+pub(crate) fn bound(row: &Row, question: &Question<'_>, now: Now) -> f64 {
+    let Some(peak) = row.record.peak(now) else { return row.bound };
+    let latency = latency_component(row.record.health.latency_ns(), question.lowest_latency);
+    Score::new(quota_component(peak), 1.0, row.priority, latency, &question.settings.weights).total
 }
 
-/// The place of a provider that can take the request, written in place.
+/// Judges a provider and writes what it finds in place: its score, and what keeps it from taking the request, for how long.
+/// A thorough look finds the longest of all that does; else the first ends it, without its wait and without a score.
 #[inline(always)]
-pub(crate) fn appraise(locked: &Locked<'_>, question: &Question<'_>, row: &Row, into: &mut Ranked) {
-    let (now, health) = (locked.now, &locked.provider.health);
+pub(crate) fn judge(
+    locked: &Locked<'_>,
+    question: &Question<'_>,
+    row: &Row,
+    usage: &Usage,
+    thorough: bool,
+    into: &mut Ranked,
+) {
+    let (now, estimate, settings) = (locked.now, question.estimate, question.settings);
+    let health = &locked.provider.health;
+    let health_now = health.at(now.mono, settings);
+    let mut found = Found { thorough, longest: None };
+
+    if !estimate.excluded.is_empty()
+        && estimate.excluded.contains(&locked.index)
+        && found.add(HeldBy::Exclusion, || NEVER)
+    {
+        return found.tell(into);
+    }
+    let cooldown = health.cooldown_left(now.mono);
+    if cooldown > 0 && found.add(HeldBy::Cooldown, || cooldown) {
+        return found.tell(into);
+    }
+    let least = settings.min_health_for_selection;
+    if health_now < least && found.add(HeldBy::Health, || health.wait_for(least, now.mono, settings)) {
+        return found.tell(into);
+    }
+    if health.allowed().is_some_and(|allowed| locked.probes() >= allowed)
+        && found.add(HeldBy::Probe, || lease_wait(locked.slot_at(), now))
+    {
+        return found.tell(into);
+    }
     let mut share = 1.0_f64;
     let mut seconds_to_exhaustion = f64::INFINITY;
     let mut tightest: Option<(Peak, Dimension)> = None;
-    for (_, q) in locked.limiting_quotas() {
-        let forecast = q.forecast(now);
+    for (record, q) in locked.limiting_quotas() {
+        // Of what is neither told nor learned, one unit must be there: what is spent is not chosen.
+        let n = usage.of(q.dimension());
+        let n = if n == 0 && estimate.usage.of(q.dimension()).is_none() { 1 } else { n };
+        let mut left = q.remaining(now);
+        // Mostly no headroom is asked for, and what is left is all that counts.
+        let fits = estimate.headroom == 0.0 && n <= left;
+        if !fits && !q.fits(now, n, estimate.headroom) {
+            if risen(&q, now, n, estimate.headroom) {
+                left = q.remaining(now);
+            } else if found.add_quota(locked, record, &q, n, estimate.headroom) {
+                return found.tell(into);
+            }
+        }
+        let forecast = q.forecast(now, left);
         if !forecast.leaves(PLENTY) {
             let own = forecast.share();
             if own < share {
@@ -90,75 +131,13 @@ pub(crate) fn appraise(locked: &Locked<'_>, question: &Question<'_>, row: &Row, 
     into.index = row.index;
     into.score = Score::new(
         quota_component(share),
-        health.at(now.mono, question.settings),
+        health_now,
         row.priority,
         latency_component(health.latency_ns(), question.lowest_latency),
         &question.settings.weights,
     );
     into.seconds_to_exhaustion = seconds_to_exhaustion;
-}
-
-/// The most that a provider can score now, as far as that can be told without looking closely.
-#[inline]
-pub(crate) fn bound(row: &Row, question: &Question<'_>, now: Now) -> f64 {
-    let Some(peak) = row.record.peak(now) else { return row.bound };
-    let latency = latency_component(row.record.health.latency_ns(), question.lowest_latency);
-    Score::new(quota_component(peak), 1.0, row.priority, latency, &question.settings.weights).total
-}
-
-/// What keeps a provider from taking the request, and for how long: the longest of all that does if the look is thorough,
-/// which costs more; else the first that is found, without its wait.
-#[inline(always)]
-pub(crate) fn hold(
-    locked: &Locked<'_>,
-    question: &Question<'_>,
-    usage: &Usage,
-    thorough: bool,
-) -> Option<(HeldBy, u64)> {
-    let (now, estimate, settings) = (locked.now, question.estimate, question.settings);
-    let health = &locked.provider.health;
-    let mut found = Found { thorough, longest: None };
-
-    if !estimate.excluded.is_empty()
-        && estimate.excluded.contains(&locked.index)
-        && found.add(HeldBy::Exclusion, || NEVER)
-    {
-        return found.longest;
-    }
-    let cooldown = health.cooldown_left(now.mono);
-    if cooldown > 0 && found.add(HeldBy::Cooldown, || cooldown) {
-        return found.longest;
-    }
-    let least = settings.min_health_for_selection;
-    if health.at(now.mono, settings) < least && found.add(HeldBy::Health, || health.wait_for(least, now.mono, settings))
-    {
-        return found.longest;
-    }
-    if health.allowed().is_some_and(|allowed| locked.probes() >= allowed)
-        && found.add(HeldBy::Probe, || lease_wait(locked.slot_at(), now))
-    {
-        return found.longest;
-    }
-    for (record, q) in locked.limiting_quotas() {
-        // Of what is neither told nor learned, one unit must be there: what is spent is not chosen.
-        let n = usage.of(q.dimension());
-        let n = if n == 0 && estimate.usage.of(q.dimension()).is_none() { 1 } else { n };
-        if q.fits(now, n, estimate.headroom) || risen(&q, now, n, estimate.headroom) {
-            continue;
-        }
-        let first_is_enough = if q.dimension() == Dimension::Concurrency {
-            // Without any slot there is no lease to wait for.
-            let never = !q.could_fit(n, estimate.headroom);
-            found.add(HeldBy::Concurrency, || if never { NEVER } else { lease_wait(locked.quota_slot_at(record), now) })
-        } else {
-            let held_by = HeldBy::Quota { dimension: q.dimension(), window_ns: q.window_ns() };
-            found.add(held_by, || q.wait(now, n, estimate.headroom))
-        };
-        if first_is_enough {
-            return found.longest;
-        }
-    }
-    found.longest
+    found.tell(into);
 }
 
 /// Whether what does not fit does so now that the limit has risen. One that was learned too low for a request ever to pass must
@@ -186,6 +165,28 @@ impl Found {
             self.longest = Some((held_by, wait));
         }
         !self.thorough
+    }
+
+    /// Adds a quota that has no room for `n` units. Whether that is enough.
+    #[cold]
+    fn add_quota(&mut self, locked: &Locked<'_>, record: u32, q: &QuotaRef<'_>, n: u64, headroom: f64) -> bool {
+        let now = locked.now;
+        if q.dimension() == Dimension::Concurrency {
+            // Without any slot there is no lease to wait for.
+            let never = !q.could_fit(n, headroom);
+            self.add(HeldBy::Concurrency, || if never { NEVER } else { lease_wait(locked.quota_slot_at(record), now) })
+        } else {
+            let held_by = HeldBy::Quota { dimension: q.dimension(), window_ns: q.window_ns() };
+            self.add(held_by, || q.wait(now, n, headroom))
+        }
+    }
+
+    #[inline]
+    fn tell(&self, into: &mut Ranked) {
+        if let Some((held_by, retry_after_ns)) = self.longest {
+            into.held_by = Some(held_by);
+            into.retry_after_ns = retry_after_ns;
+        }
     }
 }
 

@@ -166,9 +166,9 @@ impl Provider {
         self.peak_until.set(0);
     }
 
-    /// Counts a selection, which needs no lock.
+    /// Counts a selection.
     pub(crate) fn count_select(&self) {
-        self.counters.selects.count();
+        self.counters.selects.add(1);
     }
 }
 

@@ -153,9 +153,10 @@ impl QuotaRef<'_> {
         self.set_slices(&Slices { start, current: current.saturating_sub(n), previous });
     }
 
+    /// What is expected of the quota, of which so many units remain now.
     #[inline(always)]
-    pub(crate) fn forecast(&self, now: Now) -> Forecast {
-        let (capacity, left) = (self.capacity(), self.remaining(now) as f64);
+    pub(crate) fn forecast(&self, now: Now, remaining: u64) -> Forecast {
+        let (capacity, left) = (self.capacity(), remaining as f64);
         if self.strategy() == Strategy::Concurrency {
             let steady_until = if self.may_rise() { 0 } else { u64::MAX };
             return Forecast { capacity, left, burnt: 0.0, net: 0.0, horizon: 0, fading: 0.0, steady_until };

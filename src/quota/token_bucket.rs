@@ -79,7 +79,8 @@ pub(super) fn used(q: &QuotaRef<'_>, now: Now) -> u64 {
 }
 
 pub(super) fn fits(q: &QuotaRef<'_>, now: Now, n: u64, ceiling: u64) -> bool {
-    debt(q, now) + scaled(q, n) <= scaled(q, ceiling)
+    // Nothing always fits, as with the other strategies.
+    n == 0 || debt(q, now) + scaled(q, n) <= scaled(q, ceiling)
 }
 
 pub(super) fn wait(q: &QuotaRef<'_>, now: Now, n: u64, ceiling: u64) -> u64 {
