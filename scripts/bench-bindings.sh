@@ -1,17 +1,17 @@
 #!/bin/sh
 # What an acquire and complete costs in each language, beside C, on one configuration (bindings/bench.json). The C program runs
-# before and after each run of a language, and the figures are medians; where those of C lie far apart, something else was going
-# on, and the table says so.
+# before and after each run of a language, and the run is compared with the mean of the two. The table shows the run with the
+# median ratio; where the times of C before and after it lie far apart, something else was going on, and it says so.
 #
 #   scripts/bench-bindings.sh [LANGUAGE...]      cpp, go, java, node, python, ruby; all of them by default
 #
-# From the environment: CC, TARGET (the build directory, in which the library is built already), ROUNDS (3 per language).
+# From the environment: CC, TARGET (the build directory, in which the library is built already), ROUNDS (5 per language).
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
 CC=${CC:-cc}
 TARGET=${TARGET:-$PWD/target}
-ROUNDS=${ROUNDS:-3}
+ROUNDS=${ROUNDS:-5}
 . scripts/prefix.sh
 
 [ $# -gt 0 ] || set -- cpp go java node python ruby
@@ -53,32 +53,36 @@ done
 
 echo
 awk -F'\t' '
-    # The median of the numbers in a list.
-    function median(list,   n, v, i, j, t) {
-        n = split(list, v, " ")
-        for (i = 2; i <= n; i++) for (j = i; j > 1 && v[j - 1] + 0 > v[j] + 0; j--) { t = v[j]; v[j] = v[j - 1]; v[j - 1] = t }
-        return n % 2 ? v[(n + 1) / 2] : (v[n / 2] + v[n / 2 + 1]) / 2
-    }
+    # The results in the order of the runs: C, then after each run of the language C again.
     $2 == "C" {
-        c[$1] = c[$1] " " $4; c_empty = c_empty " " $3; c_all = c_all " " $4
-        if (!($1 in least) || $4 < least[$1]) least[$1] = $4
-        if ($4 > most[$1]) most[$1] = $4
+        for (i = 1; i <= runs; i++) pair(i, ($1 == language ? before : $4), $4)
+        language = $1; before = $4; runs = 0
+        if (!c_cycle || $4 < c_cycle) { c_empty = $3; c_cycle = $4 }
         next
     }
-    {
-        if (!($2 in empty)) { order[++names] = $2; beside[$2] = $1 }
-        empty[$2] = empty[$2] " " $3; cycle[$2] = cycle[$2] " " $4
+    { runs++; name[runs] = $2; empty[runs] = $3; cycle[runs] = $4 }
+    # A run with C before and after it: a line of the table, and its ratio in front.
+    function pair(i, before, after,   n, c, over, note) {
+        n = name[i]; c = (before + after) / 2; over = (cycle[i] - c) / 2
+        note = before > 1.25 * after || after > 1.25 * before ? sprintf("   C took %.0f and %.0f: repeat it", before, after) : ""
+        if (!(n in count)) order[++names] = n
+        ratio[n, ++count[n]] = over / empty[i]
+        line[n, count[n]] = sprintf("%-11s %14.1f %20.1f %14.1f %18.1f %18.2f%s", n, empty[i], cycle[i], c, over, over / empty[i], note)
+    }
+    # The run of which half of the others have a lower ratio.
+    function middle(n,   i, k, lower) {
+        for (i = 1; i <= count[n]; i++) {
+            lower = 0
+            for (k = 1; k <= count[n]; k++) lower += ratio[n, k] < ratio[n, i] || (ratio[n, k] == ratio[n, i] && k < i)
+            if (lower == int((count[n] - 1) / 2)) return i
+        }
     }
     END {
         if (!names) exit
         printf "%-11s %14s %20s %14s %18s %18s\n", "language", "empty call, ns", "acquire+complete, ns", "the same in C", "overhead per call",
             "overhead / empty"
-        printf "%-11s %14.1f %20.1f\n", "C", median(c_empty), median(c_all)
-        for (i = 1; i <= names; i++) {
-            n = order[i]; l = beside[n]; e = median(empty[n]); over = (median(cycle[n]) - median(c[l])) / 2
-            note = most[l] > 1.25 * least[l] ? sprintf("   C took %.0f to %.0f: repeat it on a quieter machine", least[l], most[l]) : ""
-            printf "%-11s %14.1f %20.1f %14.1f %18.1f %18.2f%s\n", n, e, median(cycle[n]), median(c[l]), over, over / e, note
-        }
-        if ("Ruby, C ext" in empty)
+        printf "%-11s %14.1f %20.1f\n", "C", c_empty, c_cycle
+        for (i = 1; i <= names; i++) print line[order[i], middle(order[i])]
+        if (("Ruby, C ext", 1) in line)
             print "Ruby twice: its FFI is the gem ffi, on which the binding sits; a call of an extension in C is the cheapest there is."
     }' "$results"
