@@ -416,7 +416,7 @@ impl Bucket {
     }
 
     fn fits(&self, n: u64) -> bool {
-        self.debt + u128::from(n) * self.window <= self.burst * self.window
+        n == 0 || self.debt + u128::from(n) * self.window <= self.burst * self.window
     }
 
     fn charge(&mut self, n: u64) {
@@ -794,6 +794,16 @@ fn a_drained_refund_leaves_a_fixed_window_sane() {
     assert!(bed.q().returning(at(now), window) <= bed.q().used(at(now)));
     let share = bed.forecast(now).share();
     assert!((0.0..=1.0).contains(&share));
+}
+
+#[test]
+fn nothing_fits_also_where_too_much_is_used() {
+    for strategy in [Strategy::Rolling, Strategy::TokenBucket, Strategy::FixedWindow] {
+        let bed = Bed::new(&config(strategy, 10, NS_PER_SEC));
+        bed.q().charge(at(0), 0, 25);
+        assert!(bed.q().fits(at(1), 0, 0.0) && !bed.q().fits(at(1), 1, 0.0), "{strategy:?}");
+        assert_eq!(bed.q().wait(at(1), 0, 0.0), 0, "{strategy:?}");
+    }
 }
 
 #[test]
