@@ -178,12 +178,12 @@ impl Engine {
             if book == registry.book {
                 return Ok(());
             }
-            let reserved = state.reserve(&book, &changed).ok_or(FULL)?;
+            let reserved = state.reserve(&book, &changed).ok_or(state.full(FULL))?;
             #[cfg(unix)]
             if let Some(file) = state.memory.sharing() {
                 file.announce(&state.memory, &book)?;
             }
-            registry.enforce(book, &changed, &reserved, state, now).ok_or(FULL)?;
+            registry.enforce(book, &changed, &reserved, state, now).ok_or(state.full(FULL))?;
             self.published(registry);
             Ok(())
         })
@@ -302,7 +302,7 @@ impl Engine {
             lease = locked.grant(usage, row.estimator, settings);
         })?;
         if taken && lease.is_none() {
-            return Err(Error::Capacity("leases in flight"));
+            return Err(self.state.full(Error::Capacity("leases in flight")));
         }
         out.lease = lease;
         Ok(())
@@ -516,12 +516,16 @@ impl Engine {
         let mut expire = head.next_expiry.get() <= now.mono;
         #[cfg(unix)]
         if let Some(file) = self.state.memory.sharing().filter(|_| head.next_tick.get() <= now.mono) {
+            let a_second_begins = head.next_tick.get() / NS_PER_SEC != now.mono / NS_PER_SEC;
             // Who computed when the next lease expires may have died before it was done.
-            expire |= head.next_tick.get() / NS_PER_SEC != now.mono / NS_PER_SEC;
+            expire |= a_second_begins;
             head.next_tick.set(now.mono.saturating_add(TICK_NS));
             file.note_time(now.mono, self.clock.unix_ns());
-            if let Some(gone) = file.next_if_gone(self.state.memory.process()) {
+            for gone in (0..AT_ONCE).map_while(|_| file.next_if_gone(self.state.memory.process())) {
                 self.forget(registry, gone, now);
+            }
+            if a_second_begins {
+                self.look_after_unlisted(file, registry, now);
             }
         }
         // Of all providers: their leases may hold slots of a pool that others wait for.
@@ -538,6 +542,16 @@ impl Engine {
         {
             file.strike_out(gone);
         }
+    }
+
+    /// More users than the list has places, and those whose place another took when they were gone.
+    #[cfg(unix)]
+    fn look_after_unlisted(&self, file: &Sharing, registry: &Registry, now: Now) {
+        let me = self.state.memory.user();
+        if !file.lists(me) {
+            file.join(me);
+        }
+        let _ = self.state.reclaim(&registry.wired, now, |user| !file.lists(user) && process::is_dead(user));
     }
 
     #[inline]
@@ -559,8 +573,10 @@ impl Engine {
     }
 }
 
-/// How often somebody looks after one of the other processes.
+/// How often somebody looks after the other processes: after one, or after so many in a row that are gone.
 const TICK_NS: u64 = 20 * NS_PER_MS;
+#[cfg(unix)]
+const AT_ONCE: u32 = 16;
 
 impl Drop for Engine {
     fn drop(&mut self) {

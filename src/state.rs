@@ -10,6 +10,7 @@ use crate::book::{self, Book};
 use crate::cell::Cell;
 use crate::clock::Now;
 use crate::config::Dimension;
+use crate::error::Error;
 use crate::estimate::Estimator;
 use crate::journal::{Journal, Word, words_for};
 use crate::lease::{Grant, Lease, TOUCHED};
@@ -19,6 +20,8 @@ use crate::names::{PoolName, ProviderName};
 use crate::provider::{Counters, Locked, Provider};
 use crate::quota::{Mark, Quota, QuotaRef};
 use crate::registry::Registry;
+#[cfg(unix)]
+use crate::shared::TOO_SMALL;
 use crate::shared::process::PROCESS_BITS;
 use crate::table::{Record, Run, Table};
 
@@ -162,6 +165,15 @@ impl State {
     #[inline]
     pub(crate) fn head(&self) -> &Head {
         &self.head
+    }
+
+    /// What there is too much of, where nothing else says so: a file has its size.
+    pub(crate) fn full(&self, otherwise: Error) -> Error {
+        #[cfg(unix)]
+        if self.memory.is_shared() {
+            return TOO_SMALL;
+        }
+        otherwise
     }
 
     /// The name of a provider's record; empty if there is none.

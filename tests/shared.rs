@@ -208,13 +208,69 @@ fn a_file_that_cannot_be_used_is_refused_or_replaced() {
 }
 
 #[test]
+fn what_is_used_or_no_regular_file_is_not_replaced() {
+    let (place, clock) = (Place::new("kept"), clock());
+    let replacing = StateFile { replace_unusable: true, ..place.file() };
+    let refused = |why: &str| match Engine::open(Settings::default(), clock.clone(), &replacing) {
+        Err(Error::StateFile(text)) => assert!(text.contains(why), "{text}"),
+        other => panic!("{why}: {:?}", other.map(drop)),
+    };
+    let engine = place.open(&clock).unwrap();
+    serve_one(&engine, 10);
+    let file = fs::OpenOptions::new().write(true).open(&place.0).unwrap();
+    file.set_len(StateFile::MIN_SIZE + 4096).unwrap();
+    refused("extended, and processes use it");
+    assert!(acquire(&engine).available());
+    drop(engine);
+    // Now nobody does.
+    drop(Engine::open(Settings::default(), clock.clone(), &replacing).unwrap());
+    fs::remove_file(&place.0).unwrap();
+
+    assert!(std::process::Command::new("mkfifo").arg(&place.0).status().unwrap().success());
+    refused("is not a regular file");
+    assert!(!fs::metadata(&place.0).unwrap().is_file());
+    fs::remove_file(&place.0).unwrap();
+}
+
+#[test]
+fn links_are_followed() {
+    let (place, target, clock) = (Place::new("link"), Place::new("target"), clock());
+    std::os::unix::fs::symlink(&target.0, &place.0).unwrap();
+    match place.open(&clock) {
+        Err(Error::StateFile(text)) => assert!(text.contains("leads nowhere"), "{text}"),
+        other => panic!("{:?}", other.map(drop)),
+    }
+    fs::write(&target.0, "something else").unwrap();
+    let replacing = StateFile { replace_unusable: true, ..place.file() };
+    let engine = Engine::open(Settings::default(), clock.clone(), &replacing).unwrap();
+    serve_one(&engine, 10);
+    assert!(fs::symlink_metadata(&place.0).unwrap().is_symlink());
+    assert_eq!(target.open(&clock).unwrap().remaining("a", Dimension::Requests), Ok(10));
+}
+
+#[test]
+fn what_was_left_unfinished_goes() {
+    let (place, clock) = (Place::new("unfinished"), clock());
+    let left = place.0.with_file_name(format!("{}.1.7.unfinished", place.0.file_name().unwrap().to_str().unwrap()));
+    let other = place.0.with_file_name(format!("{}.1.7", place.0.file_name().unwrap().to_str().unwrap()));
+    fs::write(&left, vec![0; 4096]).unwrap();
+    fs::write(&other, "a backup").unwrap();
+    drop(place.open(&clock).unwrap());
+    assert!(!left.exists() && other.exists());
+    fs::remove_file(&other).unwrap();
+}
+
+#[test]
 fn a_full_file_refuses_and_goes_on() {
     let (place, clock) = (Place::new("full"), clock());
     let engine = place.open(&clock).unwrap();
     serve_one(&engine, 10);
     let more = |n: usize| (0..n).map(|i| provider(&format!("p{i}"), vec![requests(1000, SEC)])).collect();
     let change = Change { providers: more(1000), ..Change::default() };
-    assert!(matches!(engine.apply(change), Err(Error::Capacity(_))));
+    match engine.apply(change) {
+        Err(Error::Capacity(text)) => assert!(text.contains("state_size"), "{text}"),
+        other => panic!("{other:?}"),
+    }
     assert_eq!(engine.providers().len(), 1, "nothing is half applied");
     assert!(acquire(&engine).available());
     engine.apply(Change { providers: more(20), ..Change::default() }).unwrap();

@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -236,6 +237,92 @@ TEST(a_child_that_can_open_no_more_files_lives)
     grate_engine_free(engine);
 }
 
+/* Forks children that leave a lease behind, as long as there are slots. */
+static void lose(grate_engine *engine, int children)
+{
+    int i;
+    for (i = 0; i < children; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            grate_decision decision = GRATE_DECISION_INIT;
+            grate_engine_acquire(engine, "api", NULL, &decision, NULL);
+            kill(getpid(), SIGKILL);
+        }
+        CHECK_EQ_I32(ended(child), -SIGKILL);
+    }
+}
+
+TEST(many_that_die_at_once)
+{
+    grate_engine *engine = make();
+    int i;
+    lose(engine, 18);
+    /* Not one in a tick, but all within a few. */
+    for (i = 0; i < 10; i++) {
+        sleep_ns(21 * MS);
+        use(engine);
+    }
+    CHECK_EQ_U64(in_flight(engine), 0);
+    grate_engine_free(engine);
+}
+
+TEST(more_users_than_the_list_has_places)
+{
+    enum { PLACES = 256 };
+    static grate_engine *engines[PLACES];
+    grate_engine_config config = GRATE_ENGINE_CONFIG_INIT;
+    grate_error error = GRATE_ERROR_INIT;
+    grate_engine *one_more = NULL;
+    uint64_t lease;
+    int i;
+    for (i = 0; i < PLACES; i++) {
+        engines[i] = make();
+    }
+    config.state_path = path;
+    CHECK_EQ_I32(grate_engine_new(&config, &one_more, &error), GRATE_ERR_CAPACITY);
+    CHECK(strstr(error.message, "256") != NULL);
+
+    /* Children find no place; their leases end with them all the same, and with nobody else. */
+    lease = acquire(engines[0]);
+    lose(engines[0], 9);
+    CHECK_EQ_U64(in_flight(engines[0]), 10);
+    for (i = 0; i < 10 && in_flight(engines[0]) != 1; i++) {
+        sleep_ns(200 * MS);
+    }
+    CHECK_EQ_U64(in_flight(engines[0]), 1);
+    complete(engines[0], lease);
+    for (i = 0; i < PLACES; i++) {
+        grate_engine_free(engines[i]);
+    }
+
+    /* Places of the dead are taken, though nobody has called since. */
+    engines[0] = make();
+    lose(engines[0], PLACES + 40);
+    one_more = make();
+    for (i = 0; i < 10 && in_flight(one_more) != 0; i++) {
+        sleep_ns(200 * MS);
+    }
+    CHECK_EQ_U64(in_flight(one_more), 0);
+    grate_engine_free(one_more);
+    grate_engine_free(engines[0]);
+}
+
+TEST(a_process_that_may_make_no_large_files)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        struct rlimit small = {1000000, 1000000};
+        grate_engine_config config = GRATE_ENGINE_CONFIG_INIT;
+        grate_error error = GRATE_ERROR_INIT;
+        grate_engine *engine = NULL;
+        setrlimit(RLIMIT_FSIZE, &small);
+        unlink(path);
+        config.state_path = path;
+        _exit(grate_engine_new(&config, &engine, &error) != GRATE_ERR_STATE_FILE || strstr(error.message, "ulimit") == NULL);
+    }
+    CHECK_EQ_I32(ended(child), 0);
+}
+
 int main(void)
 {
     alarm(120);
@@ -245,5 +332,8 @@ int main(void)
     RUN(a_child_outlives_the_engine_of_its_parent);
     RUN(a_child_that_comes_after_its_parent_left);
     RUN(a_child_that_can_open_no_more_files_lives);
+    RUN(many_that_die_at_once);
+    RUN(more_users_than_the_list_has_places);
+    RUN(a_process_that_may_make_no_large_files);
     return check_report("shared_forks");
 }

@@ -9,7 +9,7 @@ use super::clock::grate_clock;
 use super::config::GRATE_ZERO;
 #[cfg(not(unix))]
 use super::error::GRATE_ERR_STATE_FILE;
-use super::error::{Failure, grate_error, grate_status, guard, guard_free};
+use super::error::{Failure, GRATE_ERR_INVALID_CONFIG, grate_error, grate_status, guard, guard_free};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Settings, Weights};
 use crate::engine::Engine;
@@ -71,18 +71,22 @@ pub struct grate_engine_config {
     /// counts, all count. Made (readable by its owner only) if it is not there; what it counted before goes on, also after a
     /// restart of the host. All processes must use the same clock. Copied. NULL: the state is this engine's own.
     /// If all settings above are 0, those in force stay, else they are replaced.
-    /// A file belongs to one host, and on it to one container. It is best in a directory where only its user can write, as
-    /// whoever writes to it changes what is counted; it must not be cut off while it is used. Unix only.
+    /// A file belongs to one host, and on it to one container. It is best in a directory where only its user can write: whoever
+    /// writes to it changes what is counted, or stops those who use it. It must not be cut off while it is used, and who removes
+    /// or renames it parts those who use it from those who come. A process that is stopped (SIGSTOP, a debugger, a frozen
+    /// container) in the middle of a call holds up the calls of others on the same provider until it goes on or is killed. Unix
+    /// only.
     pub state_path: *const c_char,
     /// Size of the file in bytes if it is made, 1 MiB to 64 GiB: about 12 KiB for a provider and 128 bytes for a lease in
-    /// flight. 0 is 16 MiB. Its space is set aside at once, and never grows.
+    /// flight. 0 is 16 MiB. Its space is set aside at once, and never grows. Must be 0 without `state_path`.
     pub state_size: u64,
-    /// `GRATE_STATE_` flags, or 0.
+    /// `GRATE_STATE_` flags, or 0; must be 0 without `state_path`.
     pub state_flags: u64,
 }
 
 /// State flag: a state file that cannot be used, as it is damaged, of another version, or no state file at all, is replaced by a
-/// new one. Without it, `grate_engine_new` fails.
+/// new one. Without it, `grate_engine_new` fails. Never replaced is what is no regular file, and a file that processes use, here
+/// or in another container; of another version's, this cannot be told.
 pub const GRATE_STATE_REPLACE_UNUSABLE: u64 = 1;
 
 structs! { grate_engine_config = 128, }
@@ -107,6 +111,10 @@ impl grate_engine_config {
             return Err(Failure::invalid(format_args!("state_flags has a flag that this library does not know")));
         }
         if self.state_path.is_null() {
+            if self.state_size != 0 || self.state_flags != 0 {
+                let why = "state_size and state_flags are of a state file, and state_path is NULL";
+                return Err(Failure::new(GRATE_ERR_INVALID_CONFIG, format_args!("{why}")));
+            }
             return Ok(None);
         }
         // SAFETY: the caller's promise.
@@ -170,7 +178,7 @@ fn path_of(_: &CStr) -> Result<PathBuf, Failure> {
 /// Makes an engine. `config` may be NULL for all defaults. On success `*out` is an engine to free with
 /// `grate_engine_free`; otherwise it is untouched. Fails with `GRATE_ERR_NULL_POINTER`, `GRATE_ERR_STRUCT_SIZE`,
 /// `GRATE_ERR_INVALID_CONFIG`, `GRATE_ERR_INVALID_ARGUMENT`; with a state file also with `GRATE_ERR_STATE_FILE`, or with
-/// `GRATE_ERR_CAPACITY` if it is too small or more than 256 processes use it. Safe on any thread.
+/// `GRATE_ERR_CAPACITY` if it is too small or 256 engines use it, forked children included. Safe on any thread.
 ///
 /// # Safety
 /// `config` must be NULL or valid, its clock NULL or alive; `out` NULL or writable; `err` NULL or valid.

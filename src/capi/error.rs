@@ -35,7 +35,8 @@ pub const GRATE_ERR_NO_PROVIDER_AVAILABLE: i32 = 9;
 pub const GRATE_ERR_STALE_LEASE: i32 = 10;
 /// The buffer is too small; the length that it needs was written.
 pub const GRATE_ERR_BUFFER_TOO_SMALL: i32 = 11;
-/// More than 1048576 providers, 4194304 quotas (each provider has two at least; removed ones count) or 16777216 leases.
+/// More than 1048576 providers, 4194304 quotas (each provider has two at least; removed ones count) or 16777216 leases, or more of
+/// them than a state file of its size has room for.
 pub const GRATE_ERR_CAPACITY: i32 = 12;
 /// A bug in libgrate: a panic was caught. Please report it; the process and other engines are unharmed.
 pub const GRATE_ERR_PANIC: i32 = 13;

@@ -8,6 +8,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
@@ -119,23 +120,36 @@ impl Sharing {
                     }
                     match Self::attach(known.file(), &path) {
                         Ok((memory, condition)) => return Ok((memory, condition, known)),
-                        Err(Refused::InUse(why)) => return Err(why),
+                        Err(Refused::Kept(why)) => return Err(why),
                         Err(Refused::Unusable(why)) if !file.replace_unusable => return Err(why),
                         Err(Refused::Unusable(_)) => {
+                            // Not the link that leads to it.
+                            let path = fs::canonicalize(&path).map_err(|why| failed("find", &path, why))?;
                             let (memory, new, name) = Self::make(&path, size, book)?;
-                            fs::rename(&name, &path).map_err(|why| failed("replace", &path, why))?;
+                            if let Err(why) = fs::rename(&name, &path) {
+                                let _ = fs::remove_file(&name);
+                                return Err(failed("replace", &path, why));
+                            }
                             return Ok((memory, Condition::New, new));
                         }
                     }
                 }
                 Err(why) if why.kind() == io::ErrorKind::NotFound => {
+                    if path.is_symlink() {
+                        return Err(unusable(
+                            &path,
+                            "is a symbolic link that leads nowhere: make it lead to a state file, or remove it",
+                        ));
+                    }
                     let (memory, new, name) = Self::make(&path, size, book)?;
                     let linked = fs::hard_link(&name, &path);
                     let _ = fs::remove_file(&name);
                     match linked {
                         Ok(()) => return Ok((memory, Condition::New, new)),
-                        // Another was faster.
-                        Err(why) if why.kind() == io::ErrorKind::AlreadyExists => continue,
+                        // Another was faster, or took ours for one that was left behind.
+                        Err(why) if matches!(why.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
+                            continue;
+                        }
                         Err(why) => return Err(failed("make", &path, why)),
                     }
                 }
@@ -146,21 +160,14 @@ impl Sharing {
 
     /// A new file, locked, under a name of its own.
     fn make(path: &Path, size: u64, book: &Book) -> Result<(Arc<Memory>, Locked, PathBuf), Error> {
+        remove_unfinished(path);
         static MADE: AtomicU64 = AtomicU64::new(0);
         let mut name = path.as_os_str().to_owned();
-        name.push(format!(".{}.{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed)));
+        name.push(format!(".{}.{}{UNFINISHED}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed)));
         let name = PathBuf::from(name);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(0o600);
-        let file = match options.open(&name) {
-            Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {
-                // Of a process with our id that died while it made it.
-                let _ = fs::remove_file(&name);
-                options.open(&name)
-            }
-            made => made,
-        };
-        let file = file.map_err(|why| failed("make", &name, why))?;
+        let file = options.open(&name).map_err(|why| failed("make", &name, why))?;
         let made = (|| {
             let file = Locked::new(file)?;
             allocate(file.file(), size)?;
@@ -196,26 +203,34 @@ impl Sharing {
 
     /// Uses a file that is there, and locked.
     fn attach(file: &File, path: &Path) -> Result<(Arc<Memory>, Condition), Refused> {
-        let refuse = |why: &str| Refused::Unusable(unusable(path, why));
-        let system = |why: io::Error| Refused::InUse(failed("open", path, why));
+        let useless = |why: &str| Refused::Unusable(unusable(path, why));
+        let system = |why: io::Error| Refused::Kept(failed("open", path, why));
         let found = file.metadata().map_err(system)?;
-        if !found.is_file() || found.len() < CHUNKS_AT as u64 {
-            return Err(refuse("is not a state file of libgrate, or was cut off"));
+        if !found.is_file() {
+            return Err(Refused::Kept(unusable(path, "is not a regular file: a state file is")));
+        }
+        if found.len() < CHUNKS_AT as u64 {
+            return Err(useless("is not a state file of libgrate, or was cut off"));
         }
         // Not more than is there: a fault in mapped memory would end the process.
-        let len = usize::try_from(found.len()).map_err(|_| refuse("is too large"))?;
+        let len = usize::try_from(found.len()).map_err(|_| useless("is too large"))?;
         let mapping = Mapping::shared(file, len).map_err(system)?;
         let sharing = Self { mapping, path: Some(path.to_owned()), next: AtomicU64::new(0) };
         let head = sharing.file_head();
+        let used = sharing.has_this_layout()
+            && sharing.is_of_this_start()
+            && sharing.users().any(|user| !process::is_dead(user));
+        let refuse = |why: &str| {
+            if used { Refused::Kept(unusable(path, &format!("{why}, and processes use it"))) } else { useless(why) }
+        };
         sharing.is_ours().map_err(refuse)?;
         // A copy may have holes, for which the disk may have no room later.
         allocate(file, found.len()).map_err(system)?;
         let me = process::new_user();
         if sharing.users().next().is_some() && sharing.is_elsewhere() {
-            let why = "was made in another container: its processes cannot be told apart from here";
-            return Err(refuse(why));
+            let why = "is used in another container: its processes cannot be told apart from here";
+            return Err(Refused::Kept(unusable(path, why)));
         }
-        let used = sharing.is_of_this_start() && sharing.users().any(|user| !process::is_dead(user));
         let condition = match head.left.get() {
             0 if used => Condition::Used,
             0 => Condition::Abandoned,
@@ -240,7 +255,7 @@ impl Sharing {
             let changing = memory.lock(&sharing.head_ref().changing);
             sharing.book(&memory).ok_or_else(|| refuse("is damaged: its configuration cannot be read"))?;
             drop(changing);
-            sharing.enlist(me).map_err(Refused::InUse)?;
+            sharing.enlist(me).map_err(Refused::Kept)?;
         }
         Ok((memory, condition))
     }
@@ -320,6 +335,11 @@ impl Sharing {
         Ok(())
     }
 
+    /// Whether it is for this build.
+    fn has_this_layout(&self) -> bool {
+        self.file_head().magic.get() == MAGIC && self.file_head().layout.get() == LAYOUT
+    }
+
     /// What is wrong with where things lie, if anything.
     pub(super) fn is_sound(&self, memory: &Memory) -> Result<(), &'static str> {
         self.is_ours()?;
@@ -363,14 +383,19 @@ impl Sharing {
         self.mapping.at(offset, bytes)
     }
 
-    /// Puts a user on the list.
+    /// Puts a user on the list, if need be in the place of one that is gone: its leases are those of a user on no list then.
     pub(crate) fn enlist(&self, me: User) -> Result<(), Error> {
-        let listed = self.file_head().users.iter().find(|user| user.replace(0, me));
-        listed.map(drop).ok_or(Error::Capacity("engines on one state file"))
+        let users = &self.file_head().users;
+        let gone = |listed: &&Cell| {
+            let user = listed.get();
+            process::is_dead(user) && listed.replace(user, me)
+        };
+        let listed = users.iter().find(|listed| listed.replace(0, me)).or_else(|| users.iter().find(gone));
+        listed.map(drop).ok_or(Error::Capacity("engines on one state file, forked children included: the most is 256"))
     }
 
     /// The same for a forked child, which did not open the file: the last one may have left it in order since. If there are too
-    /// many, it is not looked after when it dies.
+    /// many, it goes on without, and tries again.
     pub(crate) fn join(&self, me: User) {
         let _locked = self.locked();
         let _ = self.enlist(me);
@@ -387,6 +412,10 @@ impl Sharing {
     /// The users on the list.
     fn users(&self) -> impl Iterator<Item = User> {
         self.file_head().users.iter().map(Cell::get).filter(|user| *user != 0)
+    }
+
+    pub(crate) fn lists(&self, user: User) -> bool {
+        self.users().any(|listed| listed == user)
     }
 
     /// Those of them that are gone.
@@ -526,12 +555,29 @@ impl Sharing {
 enum Refused {
     /// It is of no use to anybody.
     Unusable(Error),
-    /// It may be of use to others.
-    InUse(Error),
+    /// It may be of use to others, and is not replaced.
+    Kept(Error),
 }
 
-const TOO_SMALL: Error =
+pub(crate) const TOO_SMALL: Error =
     Error::Capacity("providers, quotas or leases for the state file: make it with a larger state_size");
+
+/// Ends the name of a file that is being made.
+const UNFINISHED: &str = ".unfinished";
+
+/// Removes what processes left behind that died while they made a file for this path. Who makes one holds its lock.
+fn remove_unfinished(path: &Path) {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let found = entry.file_name();
+        let rest = found.as_bytes().strip_prefix(name.as_bytes()).filter(|rest| rest.starts_with(b"."));
+        if rest.is_some_and(|rest| rest.ends_with(UNFINISHED.as_bytes()))
+            && open(&entry.path()).is_ok_and(|file| Locked::is_free(&file))
+        {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
 
 /// Where the book of a generation is: of an odd one, the book that is coming into force.
 fn place(generation: u64) -> usize {

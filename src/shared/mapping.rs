@@ -68,6 +68,10 @@ impl Drop for Mapping {
 pub(super) fn allocate(file: &File, len: u64) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
+        if file.metadata()?.len() < len && len > most() {
+            // Else the system would end the process.
+            return Err(io::Error::other("the process may not make so large a file (ulimit -f)"));
+        }
         let len = libc::off_t::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
         // SAFETY: an open file.
         match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, len) } {
@@ -77,6 +81,15 @@ pub(super) fn allocate(file: &File, len: u64) -> io::Result<()> {
     }
     #[cfg(not(target_os = "linux"))]
     file.set_len(len)
+}
+
+/// How large a file the process may make.
+#[cfg(target_os = "linux")]
+fn most() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: writes to the struct.
+    unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) };
+    limit.rlim_cur
 }
 
 /// The lock of a file, until it is dropped.
@@ -95,6 +108,12 @@ impl Locked {
                 return Err(error);
             }
         }
+    }
+
+    /// Whether nobody holds the lock of a file now.
+    pub(super) fn is_free(file: &File) -> bool {
+        // SAFETY: an open file; whose lock goes when it is closed, as nothing is mapped.
+        unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) == 0 }
     }
 
     pub(super) fn file(&self) -> &File {

@@ -19,7 +19,7 @@ pub(crate) mod process;
 #[cfg(unix)]
 pub(crate) use copy::copy;
 #[cfg(unix)]
-pub(crate) use file::{Condition, Sharing};
+pub(crate) use file::{Condition, Sharing, TOO_SMALL};
 
 use std::path::PathBuf;
 
