@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <malloc.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -290,6 +291,78 @@ TEST(documents_that_ask_for_much)
     free(json);
 }
 
+/* ---- Stacks ---- */
+
+/* The hot calls, without headers; what failed, or NULL. */
+static void *call_all(void *engine)
+{
+    grate_decision decision = GRATE_DECISION_INIT;
+    grate_response served = GRATE_RESPONSE_INIT;
+    grate_error error = GRATE_ERROR_INIT;
+    served.http_status = 200;
+    if (grate_engine_select(engine, "api", NULL, &decision, &error) != GRATE_OK ||
+        grate_engine_acquire(engine, "api", NULL, &decision, &error) != GRATE_OK ||
+        grate_engine_complete(engine, decision.lease, &served, &error) != GRATE_OK ||
+        grate_engine_observe(engine, "a", &served, &error) != GRATE_OK ||
+        grate_engine_acquire(engine, "api", NULL, &decision, &error) != GRATE_OK ||
+        grate_engine_cancel(engine, decision.lease, &error) != GRATE_OK ||
+        grate_engine_select(engine, "nothing", NULL, &decision, &error) != GRATE_ERR_UNKNOWN_CAPABILITY) {
+        return "a hot call";
+    }
+    return NULL;
+}
+
+/* Making, configuring, headers, inspection. */
+static void *do_all(void *unused)
+{
+    static char text[65536];
+    static const grate_header headers[] = {
+        {"x-ratelimit-limit-requests", 26, "100", 3}, {"ratelimit", 9, "\"default\";r=50;t=30", 20}};
+    grate_engine *engine = NULL;
+    grate_response told = GRATE_RESPONSE_INIT;
+    grate_provider_state state = GRATE_PROVIDER_STATE_INIT;
+    uint64_t len;
+    void *failed;
+    (void)unused;
+    told.http_status = 429;
+    told.headers = headers;
+    told.headers_len = 2;
+    if (set_up(&engine) != GRATE_OK) {
+        return "set up";
+    }
+    failed = call_all(engine);
+    if (grate_engine_observe(engine, "a", &told, NULL) != GRATE_OK ||
+        grate_engine_provider_state(engine, "a", &state, NULL) != GRATE_OK ||
+        grate_engine_prometheus(engine, text, sizeof text, &len, NULL) != GRATE_OK) {
+        failed = "headers or inspection";
+    }
+    grate_engine_free(engine);
+    return failed;
+}
+
+static void on_a_stack(size_t size, void *(*work)(void *), void *argument)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+    void *failed = "not run";
+    CHECK_EQ_I32(pthread_attr_init(&attributes), 0);
+    CHECK_EQ_I32(pthread_attr_setstacksize(&attributes, size), 0);
+    CHECK_EQ_I32(pthread_create(&thread, &attributes, work, argument), 0);
+    CHECK_EQ_I32(pthread_join(thread, &failed), 0);
+    CHECK(failed == NULL);
+    pthread_attr_destroy(&attributes);
+}
+
+/* As grate.h has it. The stack also holds what the C library keeps of a thread. */
+TEST(small_stacks)
+{
+    grate_engine *engine = NULL;
+    CHECK_EQ_I32(set_up(&engine), GRATE_OK);
+    on_a_stack(16384, call_all, engine);
+    on_a_stack(65536, do_all, NULL);
+    grate_engine_free(engine);
+}
+
 int main(void)
 {
     alarm(180);
@@ -297,5 +370,6 @@ int main(void)
     RUN(hot_calls_need_none);
     RUN(a_quota_takes_little_whatever_its_limit);
     RUN(documents_that_ask_for_much);
+    RUN(small_stacks);
     return check_report("memory");
 }

@@ -13,6 +13,7 @@
  *   Time       Nanoseconds in integers (_ns), seconds in doubles (_secs, _seconds).
  *   Threads    Any call may run on any thread at any time, except that nothing may race grate_engine_free or
  *              grate_clock_free. The library starts no threads, reads no environment and prints nothing.
+ *   Stack      64 KiB are enough for any call; 16 KiB for select, acquire, complete, cancel and observe without headers.
  *   Fork       A child may use an engine that it inherits, unless another thread of the parent was in a call at
  *              the moment of the fork: its lock would stay taken. Servers make their engines after the fork,
  *              or give them a state file: then a child may be forked at any time, and is a user of its own.
@@ -74,7 +75,7 @@
 #define GRATE_ZERO UINT64_MAX
 
 /*
- The same for the 32-bit priority fields.
+ The same for `grate_capability_provider.priority`.
  */
 #define GRATE_PRIORITY_ZERO UINT32_MAX
 
@@ -383,8 +384,8 @@ typedef struct grate_clock grate_clock;
  variables and prints nothing (but for a bug: then Rust's panic handler, if the process has no other, writes to standard error).
  No function may be called in a signal handler: it may have interrupted one that holds a lock.
 
- Without a state file, an engine is not to be used in a forked child, where locks may seem to be held by threads that do not
- exist there; with one, the child goes on with it as a user of its own.
+ In a forked child, an engine is to be used only if no other thread of the parent was in a call at the moment of the fork: its
+ lock would stay taken. With a state file the child goes on with it in any case, as a user of its own.
  */
 typedef struct grate_engine grate_engine;
 
@@ -440,7 +441,8 @@ typedef struct {
    */
   int32_t dimension;
   /*
-   Units per window, or leases in flight for concurrency. 0 admits nothing.
+   Units per window, or leases in flight for concurrency. 0 admits nothing; a request that
+   uses none of a dimension (`GRATE_ZERO`) is not held by it.
    */
   uint64_t limit;
   /*
@@ -461,7 +463,7 @@ typedef struct {
   uint64_t burst;
   /*
    Where calendar windows start, in nanoseconds after UTC midnight of 1970-01-01 (8 h for midnight in UTC-8).
-   Between minus and plus one window. Must be 0 for other strategies.
+   More than minus one and less than plus one window. Must be 0 for other strategies.
    */
   int64_t phase_ns;
   /*
@@ -612,7 +614,8 @@ typedef struct {
   uint64_t lease_ttl_ns;
   /*
    The longest time a request spends on the wire before the provider counts it, in nanoseconds: so much longer do the
-   units of a lease stay in their window. 0 is 50 ms; `GRATE_ZERO` is none; at most one hour.
+   units of a lease stay in their window; so long before the end of a calendar window they count in the next, too. 0 is 50
+   ms; `GRATE_ZERO` is none; at most one hour.
    */
   uint64_t skew_ns;
   /*
@@ -1036,8 +1039,10 @@ typedef struct {
    */
   double seconds_to_exhaustion;
   /*
-   Nanoseconds until it can take this request: 0 if it can now, `GRATE_NEVER` if waiting does not help. Exact for
-   cooldown, health and quotas; for concurrency and probes the expected end of the oldest lease.
+   Nanoseconds until it can take this request: 0 if it can now, `GRATE_NEVER` if waiting does not help. Exact for cooldown,
+   health and quotas, unless something else holds it then; for concurrency and probes the expected end of the oldest lease.
+   Where response headers hold it and a request in flight will bring news: 1 ms. For a limit that was learned too low for the
+   request: until it next rises.
    */
   uint64_t retry_after_ns;
   /*
