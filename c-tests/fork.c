@@ -152,10 +152,38 @@ TEST(a_fork_in_the_middle_of_calls)
     grate_engine_free(engine);
 }
 
+TEST(a_lease_of_a_child_is_stale_in_its_parent)
+{
+    int ends[2];
+    uint64_t theirs = 0;
+    grate_decision decision = GRATE_DECISION_INIT;
+    grate_response served = GRATE_RESPONSE_INIT;
+    grate_engine *engine;
+    pid_t child;
+    served.outcome = GRATE_OUTCOME_SUCCESS;
+    CHECK_EQ_I32(pipe(ends), 0);
+    child = fork();
+    if (child == 0) {
+        engine = make();
+        grate_engine_acquire(engine, "api", NULL, &decision, NULL);
+        _exit(write(ends[1], &decision.lease, sizeof decision.lease) != sizeof decision.lease);
+    }
+    CHECK_EQ_I32(outcome(child), 0);
+    CHECK_EQ_I32(read(ends[0], &theirs, sizeof theirs), sizeof theirs);
+    engine = make();
+    CHECK_EQ_I32(grate_engine_acquire(engine, "api", NULL, &decision, NULL), GRATE_OK);
+    CHECK_EQ_I32(grate_engine_complete(engine, theirs, &served, NULL), GRATE_ERR_STALE_LEASE);
+    CHECK_EQ_I32(grate_engine_complete(engine, decision.lease, &served, NULL), GRATE_OK);
+    grate_engine_free(engine);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 int main(void)
 {
     alarm(120);
     RUN(an_engine_that_is_inherited_at_rest);
     RUN(a_fork_in_the_middle_of_calls);
+    RUN(a_lease_of_a_child_is_stale_in_its_parent);
     return check_report("fork");
 }

@@ -1,10 +1,11 @@
 //! The engine: choosing, reserving, settling, observing.
 
 use std::ffi::{CStr, c_char};
+use std::hash::{BuildHasher, Hasher, RandomState};
 #[cfg(unix)]
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLockReadGuard;
 
@@ -114,14 +115,16 @@ impl Engine {
 
     /// Time begins.
     fn begin(&self) {
-        // Makes lease numbers differ between engines, so that mixing them up is noticed.
+        // Makes lease numbers differ between engines, so that mixing them up is noticed: also between those of two processes,
+        // of which one may be the child of the other, and of two copies of the library.
         static ENGINES: AtomicU64 = AtomicU64::new(1);
+        static RANDOM: OnceLock<u64> = OnceLock::new();
+        let random = *RANDOM.get_or_init(|| RandomState::new().build_hasher().finish());
+        let process = random ^ u64::from(std::process::id()) << 32;
+        let number = process.wrapping_add(ENGINES.fetch_add(1, Ordering::Relaxed));
         let head = self.state.head();
-        let (mut number, mut next_tick) = (ENGINES.fetch_add(1, Ordering::Relaxed), u64::MAX);
-        if self.state.memory.is_shared() {
-            (number, next_tick) = (number ^ self.state.memory.user() << 16 ^ self.clock.unix_ns(), 0);
-        }
-        // Spreads small numbers over all bits (the multiplier is 2^64 / golden ratio, as in Fibonacci hashing).
+        let next_tick = if self.state.memory.is_shared() { 0 } else { u64::MAX };
+        // Spreads numbers that follow each other over all bits (the multiplier is 2^64 / golden ratio, as in Fibonacci hashing).
         head.seed.set(number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 26);
         head.start.set(self.clock.monotonic_ns());
         head.first.set(Now::FIRST_MONO);
