@@ -454,11 +454,12 @@ impl Change {
 
 pub(crate) fn validate_name(name: &str) -> Result<(), Error> {
     let why = if name.is_empty() {
-        "it is empty".to_owned()
+        "it is empty"
     } else if name.len() > MAX_NAME_LEN {
-        format!("{} bytes, the most is {MAX_NAME_LEN}", name.len())
+        const { assert!(MAX_NAME_LEN == 128) }
+        "it is longer than 128 bytes"
     } else if name.chars().any(char::is_control) {
-        "it contains a control character".to_owned()
+        "it contains a control character"
     } else {
         return Ok(());
     };
@@ -469,7 +470,7 @@ pub(crate) fn validate_name(name: &str) -> Result<(), Error> {
 pub(crate) fn not_found(name: &[u8], unknown: Error) -> Error {
     match std::str::from_utf8(name) {
         Ok(name) => validate_name(name).err().unwrap_or(unknown),
-        Err(_) => Error::InvalidName("not valid UTF-8".into()),
+        Err(_) => Error::InvalidName("not valid UTF-8"),
     }
 }
 

@@ -5,7 +5,7 @@
 pub enum Error {
     /// A name is empty, too long or contains control characters.
     #[error("invalid name: {0}")]
-    InvalidName(String),
+    InvalidName(&'static str),
     /// An argument is out of its range.
     #[error("{0}")]
     InvalidArgument(&'static str),

@@ -108,9 +108,9 @@ pub(crate) fn judge(
         // Mostly no headroom is asked for, and what is left is all that counts.
         let fits = estimate.headroom == 0.0 && n <= left;
         if !fits && !q.fits(now, n, estimate.headroom) {
-            if risen(&q, now, n, estimate.headroom) {
-                left = q.remaining(now);
-            } else if found.add_quota(locked, record, &q, n, estimate.headroom) {
+            let fits_now = risen(&q, now, n, estimate.headroom);
+            left = q.remaining(now);
+            if !fits_now && found.add_quota(locked, record, &q, n, estimate.headroom) {
                 return found.tell(into);
             }
         }
@@ -173,8 +173,11 @@ impl Found {
         let now = locked.now;
         if q.dimension() == Dimension::Concurrency {
             // Without any slot there is no lease to wait for.
-            let never = !q.could_fit(n, headroom);
-            self.add(HeldBy::Concurrency, || if never { NEVER } else { lease_wait(locked.quota_slot_at(record), now) })
+            let without = !q.could_fit(n, headroom);
+            let wait = || {
+                if without { q.rise_wait(now, n, headroom) } else { lease_wait(locked.quota_slot_at(record), now) }
+            };
+            self.add(HeldBy::Concurrency, wait)
         } else {
             let held_by = HeldBy::Quota { dimension: q.dimension(), window_ns: q.window_ns() };
             self.add(held_by, || q.wait(now, n, headroom))

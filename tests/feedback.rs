@@ -345,6 +345,30 @@ fn a_limit_that_was_learned_too_low_rises_though_nothing_passes() {
     assert!(minutes.is_some_and(|minutes| minutes < 100), "{minutes:?}");
 }
 
+/// That is a wait like any other, also for who only looks.
+#[test]
+fn how_long_a_learned_limit_is_too_low_is_told() {
+    let (engine, clock) = engine(Settings { cooldown_threshold: 0.0, ..Settings::default() });
+    serve(&engine, vec![provider("a", vec![quota(Dimension::Tokens, 100, MINUTE)])]);
+    for i in 0..6 {
+        let lease = engine.acquire("api", &tokens(10), None).unwrap().lease.unwrap();
+        clock.advance_ns(SEC);
+        engine.complete(lease, &report(if i < 5 { Outcome::Success } else { Outcome::RateLimited })).unwrap();
+    }
+    let limit = state(&engine, "a", Dimension::Tokens).effective_limit;
+    assert!(limit < 100);
+    let look = |n: u64| engine.select("api", &tokens(n), None).unwrap().best.unwrap();
+    let held = look(limit + 1);
+    assert_eq!(look(limit + 1), held, "who looks changes nothing");
+    assert!(held.held_by.is_some() && held.retry_after_ns < 10 * MINUTE, "{held:?}");
+    clock.advance_ns(held.retry_after_ns - 1);
+    assert!(look(limit + 1).held_by.is_some());
+    clock.advance_ns(1);
+    assert_eq!(look(limit + 1).held_by, None);
+    // What is above the configured limit never fits.
+    assert_eq!(look(101).retry_after_ns, u64::MAX);
+}
+
 #[test]
 fn what_headers_close_is_shown_though_nobody_configured_it() {
     let (engine, clock) = engine(Settings::default());

@@ -255,6 +255,12 @@ fn the_c_functions_do_not_allocate() {
                 grate_engine_observe(engine, c"b".as_ptr(), &raw const response, &raw mut error)
             });
             assert_eq!(status, GRATE_OK);
+            for name in [c"", c"\xff", c"\n"] {
+                let status = hot("grate_engine_acquire, no name", &mut || {
+                    grate_engine_acquire(engine, name.as_ptr(), ptr::null(), &raw mut decision, &raw mut error)
+                });
+                assert_eq!(status, GRATE_ERR_INVALID_NAME);
+            }
             let status = hot("grate_engine_select, unknown", &mut || {
                 grate_engine_select(engine, c"x".as_ptr(), ptr::null(), &raw mut decision, &raw mut error)
             });

@@ -52,7 +52,7 @@ pub(super) unsafe fn size_of_caller<T: Struct>(at: *const T) -> Result<usize, Fa
         return Err(Failure::new(
             GRATE_ERR_STRUCT_SIZE,
             format_args!(
-                "{}.struct_size is {size}, expected {} or more: initialise it with its _INIT macro or _init function",
+                "{}.struct_size is {size}, not {} to {MAX_STRUCT_SIZE}: initialise it with its _INIT macro or _init function",
                 T::NAME,
                 T::V1_SIZE
             ),
@@ -303,16 +303,16 @@ pub(super) unsafe fn reference<'a, T>(at: *const T, what: &str) -> Result<&'a T,
 /// # Safety
 /// `at` is NULL or writable for a `T`.
 pub(super) unsafe fn write_value<T>(at: *mut T, value: T) -> Result<(), Failure> {
-    out(at)?;
+    out(at, "out")?;
     // SAFETY: not NULL, so writable.
     unsafe { at.write_unaligned(value) };
     Ok(())
 }
 
 /// Refuses a NULL output pointer, before anything is done.
-pub(super) fn out<T>(at: *mut T) -> Result<(), Failure> {
+pub(super) fn out<T>(at: *mut T, what: &str) -> Result<(), Failure> {
     if at.is_null() {
-        return Err(Failure::null("out"));
+        return Err(Failure::null(what));
     }
     Ok(())
 }

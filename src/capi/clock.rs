@@ -89,7 +89,7 @@ pub unsafe extern "C" fn grate_clock_callback_new(
     // SAFETY: the caller's promise, here and below.
     unsafe {
         guard(err, || {
-            abi::out(out)?;
+            abi::out(out, "out")?;
             let (Some(monotonic_ns), Some(unix_ms)) = (monotonic_ns, unix_ms) else {
                 return Err(Failure::null("a clock function"));
             };

@@ -10,7 +10,7 @@ use crate::config::{Candidate, CapabilityConfig, Change, Dimension, ProviderConf
 
 /// A true zero for the integer fields in which 0 means "default" or "not given".
 pub const GRATE_ZERO: u64 = u64::MAX;
-/// The same for the 32-bit priority fields.
+/// The same for `grate_capability_provider.priority`.
 pub const GRATE_PRIORITY_ZERO: u32 = u32::MAX;
 
 /// Quota dimension: requests; each attempt is one.
@@ -56,7 +56,8 @@ pub struct grate_quota_config {
     pub struct_size: u32,
     /// What is counted: a `GRATE_DIMENSION_`. Required.
     pub dimension: i32,
-    /// Units per window, or leases in flight for concurrency. 0 admits nothing.
+    /// Units per window, or leases in flight for concurrency. 0 admits nothing; a request that
+    /// uses none of a dimension (`GRATE_ZERO`) is not held by it.
     pub limit: u64,
     /// Length of the window in nanoseconds, 1 ms to 366 days. Required, but 0 for concurrency.
     pub window_ns: u64,
@@ -67,7 +68,7 @@ pub struct grate_quota_config {
     /// Size of the token bucket in units; 0 is `limit`. Must be 0 for other strategies.
     pub burst: u64,
     /// Where calendar windows start, in nanoseconds after UTC midnight of 1970-01-01 (8 h for midnight in UTC-8).
-    /// Between minus and plus one window. Must be 0 for other strategies.
+    /// More than minus one and less than plus one window. Must be 0 for other strategies.
     pub phase_ns: i64,
     /// Quotas with the same pool name, dimension and window are one counter, whichever providers they are on:
     /// several models of one account, several keys of one organisation. NULL: the provider's own.

@@ -20,8 +20,8 @@ use crate::shared::StateFile;
 /// variables and prints nothing (but for a bug: then Rust's panic handler, if the process has no other, writes to standard error).
 /// No function may be called in a signal handler: it may have interrupted one that holds a lock.
 ///
-/// Without a state file, an engine is not to be used in a forked child, where locks may seem to be held by threads that do not
-/// exist there; with one, the child goes on with it as a user of its own.
+/// In a forked child, an engine is to be used only if no other thread of the parent was in a call at the moment of the fork: its
+/// lock would stay taken. With a state file the child goes on with it in any case, as a user of its own.
 pub struct grate_engine {
     pub(super) inner: Engine,
 }
@@ -60,7 +60,8 @@ pub struct grate_engine_config {
     /// A lease that is not settled after so many nanoseconds expires. 0 is 10 minutes; at most 366 days.
     pub lease_ttl_ns: u64,
     /// The longest time a request spends on the wire before the provider counts it, in nanoseconds: so much longer do the
-    /// units of a lease stay in their window. 0 is 50 ms; `GRATE_ZERO` is none; at most one hour.
+    /// units of a lease stay in their window; so long before the end of a calendar window they count in the next, too. 0 is 50
+    /// ms; `GRATE_ZERO` is none; at most one hour.
     pub skew_ns: u64,
     /// Which quantile of past usage, >= 0 and < 1, stands for an estimate that a request does not give. 0 is the mean.
     pub estimate_quantile: f64,
@@ -191,7 +192,7 @@ pub unsafe extern "C" fn grate_engine_new(
     // SAFETY: the caller's promise.
     unsafe {
         guard(err, || {
-            abi::out(out)?;
+            abi::out(out, "out")?;
             let c = abi::read_or_default(config)?;
             let clock: Arc<dyn Clock> = match c.clock.as_ref() {
                 Some(clock) => clock.clock(),

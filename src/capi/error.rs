@@ -145,7 +145,8 @@ impl Failure {
     /// An error of the engine about the thing called `name`.
     #[cold]
     pub(super) fn about(error: &Error, name: &[u8]) -> Self {
-        let name = String::from_utf8_lossy(name);
+        // A name that is not UTF-8 is an invalid one.
+        let name = std::str::from_utf8(name).unwrap_or_default();
         match error {
             // Its text says what is wrong with the name, which may not be fit to print.
             Error::InvalidName(_) => Self::new(code(error), format_args!("{error}")),

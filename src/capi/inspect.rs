@@ -194,7 +194,7 @@ pub unsafe extern "C" fn grate_engine_provider_health(
         guard(err, || {
             let engine = abi::reference(engine, "engine")?;
             let name = abi::name_bytes(provider, "provider")?;
-            abi::out(out)?;
+            abi::out(out, "out")?;
             let (health, _) = engine.inner.provider_health(name).map_err(|e| Failure::about(&e, name))?;
             abi::write_value(out, health)
         })
@@ -217,7 +217,7 @@ pub unsafe extern "C" fn grate_engine_provider_in_cooldown(
         guard(err, || {
             let engine = abi::reference(engine, "engine")?;
             let name = abi::name_bytes(provider, "provider")?;
-            abi::out(out)?;
+            abi::out(out, "out")?;
             let (_, circuit) = engine.inner.provider_health(name).map_err(|e| Failure::about(&e, name))?;
             abi::write_value(out, i32::from(circuit == Circuit::Open))
         })
@@ -243,7 +243,7 @@ pub unsafe extern "C" fn grate_engine_remaining_quota(
         guard(err, || {
             let engine = abi::reference(engine, "engine")?;
             let name = abi::name_bytes(provider, "provider")?;
-            abi::out(out)?;
+            abi::out(out, "out")?;
             let dimension = dimension(dimension_code)?;
             let remaining = engine.inner.remaining(name, dimension);
             abi::write_value(out, remaining.map_err(|e| Failure::about(&e, name))?)
@@ -385,7 +385,7 @@ pub unsafe extern "C" fn grate_engine_prometheus(
     unsafe {
         guard(err, || {
             let engine = abi::reference(engine, "engine")?;
-            abi::out(len)?;
+            abi::out(len, "len")?;
             if buffer.is_null() && capacity > 0 {
                 return Err(Failure::null("buffer"));
             }

@@ -5,7 +5,7 @@
 //! steps. *Told*: response headers give the limit, and correct what is counted. A refusal that they explain shows that
 //! others were faster: a margin is kept free of them.
 
-use super::{QuotaRef, fixed_window, rolling};
+use super::{NEVER, QuotaRef, fixed_window, rolling, without};
 use crate::cell::{Cell, SmallCell};
 use crate::clock::Now;
 use crate::config::{Dimension, NS_PER_SEC, QuotaConfig, Strategy};
@@ -216,11 +216,25 @@ impl QuotaRef<'_> {
         self.quota.in_force.source.get() == LEARNED || self.margin() != 0
     }
 
+    /// How long it must be calm before the next step up.
+    fn calm_ns(&self) -> u64 {
+        let patience = self.quota.in_force.lessons.get().saturating_sub(1).min(MAX_PATIENCE);
+        (self.window_ns().max(CONCURRENCY_WINDOW_NS) * CALM_WINDOWS) << patience
+    }
+
+    /// How long until the limit next rises, for `n` units for which it is too low now; [`NEVER`] if it always will be.
+    pub(crate) fn rise_wait(&self, now: Now, n: u64, headroom: f64) -> u64 {
+        let most = without(self.capacity_at(self.limit().max(self.configured_limit())), headroom);
+        if n > most || !self.may_rise() {
+            return NEVER;
+        }
+        let next = self.quota.in_force.since.get().saturating_add(self.calm_ns());
+        next.saturating_sub(now.mono).max(1)
+    }
+
     fn rise(&self, now: Now) {
         let known = &self.quota.in_force;
-        let patience = known.lessons.get().saturating_sub(1).min(MAX_PATIENCE);
-        let calm = (self.window_ns().max(CONCURRENCY_WINDOW_NS) * CALM_WINDOWS) << patience;
-        if now.mono.saturating_sub(known.since.get()) < calm {
+        if now.mono.saturating_sub(known.since.get()) < self.calm_ns() {
             return;
         }
         known.since.set(now.mono);

@@ -175,6 +175,16 @@ impl Quota {
     }
 }
 
+/// What may be used of a capacity if a share of `headroom` stays free.
+#[inline]
+fn without(capacity: u64, headroom: f64) -> u64 {
+    if headroom == 0.0 {
+        return capacity;
+    }
+    // Rounded up, so that the share is really free; the cast saturates.
+    capacity.saturating_sub((capacity as f64 * headroom).ceil() as u64)
+}
+
 impl<'a> QuotaRef<'a> {
     /// The counter with the marks that it has now.
     #[inline]
@@ -228,21 +238,22 @@ impl<'a> QuotaRef<'a> {
     /// The most that can be used at once: the limit in force, or the burst of a bucket.
     #[inline]
     fn capacity(&self) -> u64 {
+        self.capacity_at(self.limit())
+    }
+
+    /// The same with another limit.
+    #[inline]
+    fn capacity_at(&self, limit: u64) -> u64 {
         match self.strategy() {
-            Strategy::TokenBucket => token_bucket::capacity(self),
-            _ => self.limit(),
+            Strategy::TokenBucket => token_bucket::capacity(self, limit),
+            _ => limit,
         }
     }
 
     /// What may be used at most if a share of `headroom` stays free.
     #[inline]
     pub(crate) fn ceiling(&self, headroom: f64) -> u64 {
-        let capacity = self.capacity().saturating_sub(self.margin());
-        if headroom == 0.0 {
-            return capacity;
-        }
-        // Rounded up, so that the share is really free; the cast saturates.
-        capacity.saturating_sub((capacity as f64 * headroom).ceil() as u64)
+        without(self.capacity().saturating_sub(self.margin()), headroom)
     }
 
     /// Whether `n` units would fit if nothing were counted.
@@ -265,10 +276,11 @@ impl<'a> QuotaRef<'a> {
     }
 
     /// Nanoseconds until `n` more units fit and leave `headroom` free, if nobody else takes them. Exact. [`NEVER`] if
-    /// they are more than the quota ever has, and for concurrency, whose slots return when leases do.
+    /// they are more than the quota ever has, and for concurrency, whose slots return when leases do. Where the limit is too
+    /// low for now: until it next rises.
     pub(crate) fn wait(&self, now: Now, n: u64, headroom: f64) -> u64 {
         if !self.could_fit(n, headroom) {
-            return NEVER;
+            return self.rise_wait(now, n, headroom);
         }
         let ceiling = self.ceiling(headroom);
         let on_the_books = match self.strategy() {

@@ -30,10 +30,10 @@ pub(super) fn is_sound(q: &QuotaRef<'_>) -> bool {
     debt <= scaled(q, u64::MAX) && q.quota.words[SINCE].get() <= 2 * Now::LAST_MONO
 }
 
-/// The size of the bucket.
-pub(super) fn capacity(q: &QuotaRef<'_>) -> u64 {
+/// The size of the bucket, with a limit.
+pub(super) fn capacity(q: &QuotaRef<'_>, limit: u64) -> u64 {
     match q.quota.words[BURST].get() {
-        0 => q.limit(),
+        0 => limit,
         burst => burst,
     }
 }
