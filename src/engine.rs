@@ -80,7 +80,7 @@ impl Engine {
             let _ = engine.state.reclaim(&registry.wired, now, |_| true);
         }
         drop(locked);
-        for gone in engine.state.memory.sharing().map(Sharing::gone).unwrap_or_default() {
+        for gone in engine.state.memory.sharing().map(|file| file.users().gone()).unwrap_or_default() {
             engine.forget(&registry, gone, now);
         }
         drop(registry);
@@ -543,7 +543,7 @@ impl Engine {
         if let Some(file) = self.state.memory.sharing()
             && self.state.reclaim(&registry.wired, now, |user| user == gone)
         {
-            file.strike_out(gone);
+            file.users().strike_out(gone);
         }
     }
 
@@ -551,10 +551,10 @@ impl Engine {
     #[cfg(unix)]
     fn look_after_unlisted(&self, file: &Sharing, registry: &Registry, now: Now) {
         let me = self.state.memory.user();
-        if !file.lists(me) {
+        if !file.users().lists(me) {
             file.join(me);
         }
-        let _ = self.state.reclaim(&registry.wired, now, |user| !file.lists(user) && process::is_dead(user));
+        let _ = self.state.reclaim(&registry.wired, now, |user| !file.users().lists(user) && process::is_dead(user));
     }
 
     #[inline]

@@ -107,7 +107,7 @@ impl Engine {
     pub fn processes(&self) -> Vec<u32> {
         #[cfg(unix)]
         if let Some(file) = self.state.memory.sharing() {
-            return file.pids();
+            return file.users().pids();
         }
         Vec::new()
     }

@@ -16,9 +16,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use super::check::put_right;
+use super::document::Documents;
 use super::mapping::{Locked, Mapping, allocate};
 use super::process::{self, Process, User};
-use super::{FileUsage, StateFile, mix};
+use super::users::Users;
+use super::{FileUsage, StateFile, sum};
 use crate::book::Book;
 use crate::cell::Cell;
 use crate::error::Error;
@@ -44,22 +46,11 @@ pub(super) struct FileHead {
     /// The engine's time and the wall clock, as they were lately.
     seen_mono: Cell,
     seen_unix: Cell,
-    /// The configuration: two places, of which the generation tells which one is in force.
-    documents: [Document; 2],
+    documents: Documents,
     /// Those that use the file.
-    users: [Cell; USERS],
+    users: Users,
 }
 
-#[repr(C)]
-struct Document {
-    at: Cell,
-    room: Cell,
-    len: Cell,
-    sum: Cell,
-}
-
-/// Most users of one file.
-const USERS: usize = 256;
 /// "libgrate", as bytes in the order of this machine.
 const MAGIC: u64 = u64::from_ne_bytes(*b"libgrate");
 /// Counts changes of what records mean.
@@ -185,7 +176,7 @@ impl Sharing {
             let me = process::new_user();
             let memory = Arc::new(Memory::shared(sharing, me));
             let sharing = memory.sharing().ok_or(TOO_SMALL)?;
-            sharing.enlist(me)?;
+            sharing.users().enlist(me)?;
             sharing.announce(&memory, book)?;
             sharing.publish();
             // What lacks the last word was never finished.
@@ -217,9 +208,7 @@ impl Sharing {
         let mapping = Mapping::shared(file, len).map_err(system)?;
         let sharing = Self { mapping, path: Some(path.to_owned()), next: AtomicU64::new(0) };
         let head = sharing.file_head();
-        let used = sharing.has_this_layout()
-            && sharing.is_of_this_start()
-            && sharing.users().any(|user| !process::is_dead(user));
+        let used = sharing.has_this_layout() && sharing.is_of_this_start() && sharing.users().any_lives();
         let refuse = |why: &str| {
             if used { Refused::Kept(unusable(path, &format!("{why}, and processes use it"))) } else { useless(why) }
         };
@@ -227,7 +216,7 @@ impl Sharing {
         // A copy may have holes, for which the disk may have no room later.
         allocate(file, found.len()).map_err(system)?;
         let me = process::new_user();
-        if sharing.users().next().is_some() && sharing.is_elsewhere() {
+        if !sharing.users().is_empty() && sharing.is_elsewhere() {
             let why = "is used in another container: its processes cannot be told apart from here";
             return Err(Refused::Kept(unusable(path, why)));
         }
@@ -246,7 +235,7 @@ impl Sharing {
                 // In use from here on.
                 head.left.set(0);
                 head.space.set(process::space());
-                head.users.iter().for_each(|user| user.set(0));
+                head.users.clear();
             }
             if condition == Condition::Abandoned {
                 put_right(&memory).map_err(refuse)?;
@@ -255,7 +244,7 @@ impl Sharing {
             let changing = memory.lock(&sharing.head_ref().changing);
             sharing.book(&memory).ok_or_else(|| refuse("is damaged: its configuration cannot be read"))?;
             drop(changing);
-            sharing.enlist(me).map_err(Refused::Kept)?;
+            sharing.users().enlist(me).map_err(Refused::Kept)?;
         }
         Ok((memory, condition))
     }
@@ -275,13 +264,13 @@ impl Sharing {
     pub(crate) fn leave(&self, memory: &Memory) {
         let Some(path) = &self.path else { return };
         // Without a lock, another that opens it finds the processes, and this one gone.
-        let Some(file) = self.locked() else { return self.strike_out(memory.user()) };
+        let Some(file) = self.locked() else { return self.users().strike_out(memory.user()) };
         let locked = is_at(file.file(), path) && self.is_mapped_from(file.file());
-        self.strike_out(memory.user());
+        self.users().strike_out(memory.user());
         let head = self.file_head();
-        if locked && self.users().all(process::is_dead) {
+        if locked && !self.users().any_lives() {
             // Those who died may have left locks behind: only a check can tell.
-            let in_order = self.users().next().is_none();
+            let in_order = self.users().is_empty();
             head.left.set(if in_order { self.sum() } else { 0 });
         }
     }
@@ -345,9 +334,8 @@ impl Sharing {
         self.is_ours()?;
         let damaged = "is damaged: its tables contradict each other";
         let allocated = self.file_head().allocated.get();
-        let documents = self.file_head().documents.iter().map(|d| (d.at.get(), d.room.get()));
         let mut parts: Vec<_> =
-            memory.chunks().ok_or(damaged)?.into_iter().chain(documents.filter(|d| *d != (0, 0))).collect();
+            memory.chunks().ok_or(damaged)?.into_iter().chain(self.file_head().documents.parts()).collect();
         parts.sort_unstable();
         let mut end = CHUNKS_AT as u64;
         for (at, len) in parts {
@@ -383,65 +371,22 @@ impl Sharing {
         self.mapping.at(offset, bytes)
     }
 
-    /// Puts a user on the list, if need be in the place of one that is gone: its leases are those of a user on no list then.
-    pub(crate) fn enlist(&self, me: User) -> Result<(), Error> {
-        let users = &self.file_head().users;
-        let gone = |listed: &&Cell| {
-            let user = listed.get();
-            process::is_dead(user) && listed.replace(user, me)
-        };
-        let listed = users.iter().find(|listed| listed.replace(0, me)).or_else(|| users.iter().find(gone));
-        listed.map(drop).ok_or(Error::Capacity("engines on one state file, forked children included: the most is 256"))
-    }
-
-    /// The same for a forked child, which did not open the file: the last one may have left it in order since. If there are too
-    /// many, it goes on without, and tries again.
+    /// Puts a forked child on the list of users. It did not open the file, which the last one may have left in order since. If
+    /// there are too many, it goes on without a place, and tries again.
     pub(crate) fn join(&self, me: User) {
         let _locked = self.locked();
-        let _ = self.enlist(me);
+        let _ = self.users().enlist(me);
         self.file_head().left.set(0);
     }
 
-    /// Takes a user off the list.
-    pub(crate) fn strike_out(&self, user: User) {
-        for listed in &self.file_head().users {
-            listed.replace(user, 0);
-        }
-    }
-
-    /// The users on the list.
-    fn users(&self) -> impl Iterator<Item = User> {
-        self.file_head().users.iter().map(Cell::get).filter(|user| *user != 0)
-    }
-
-    pub(crate) fn lists(&self, user: User) -> bool {
-        self.users().any(|listed| listed == user)
-    }
-
-    /// Those of them that are gone.
-    pub(crate) fn gone(&self) -> Vec<User> {
-        self.users().filter(|user| process::is_dead(*user)).collect()
+    /// Those that use the file.
+    pub(crate) fn users(&self) -> &Users {
+        &self.file_head().users
     }
 
     /// The next user on the list, if it is gone: none of this process is.
     pub(crate) fn next_if_gone(&self, this: Process) -> Option<User> {
-        let listed = &self.file_head().users;
-        for _ in 0..USERS {
-            let next = self.next.fetch_add(1, Ordering::Relaxed) as usize % USERS;
-            let user = listed[next].get();
-            if user != 0 {
-                return Some(user).filter(|user| process::of(*user) != this && process::is_dead(*user));
-            }
-        }
-        None
-    }
-
-    /// The ids of the processes that use the file.
-    pub(crate) fn pids(&self) -> Vec<u32> {
-        let mut pids: Vec<_> = self.users().filter(|user| !process::is_dead(*user)).map(process::pid).collect();
-        pids.sort_unstable();
-        pids.dedup();
-        pids
+        self.users().next_if_gone(&self.next, this)
     }
 
     /// How it is used.
@@ -491,24 +436,10 @@ impl Sharing {
     pub(crate) fn announce(&self, memory: &Memory, book: &Book) -> Result<(), Error> {
         let text = serde_json::to_vec(book).map_err(|why| Error::StateFile(format!("cannot write the book: {why}")))?;
         let generation = self.head_ref().generation.get();
-        let document = &self.file_head().documents[place(generation + 1)];
-        if document.room.get() < text.len() as u64 {
-            // So that a book that grows does not take a new place each time.
-            let room = text.len().next_power_of_two().max(4096);
-            let at = self.allocate(memory, room).ok_or(TOO_SMALL)?;
-            document.room.set(0);
-            document.at.set(at);
-            document.room.set(room as u64);
-        }
-        let words = text.len().div_ceil(size_of::<u64>());
-        let to = memory.words(document.at.get() as usize, words).ok_or(TOO_SMALL)?;
-        for (word, bytes) in to.iter().zip(text.chunks(size_of::<u64>())) {
-            let mut padded = [0; size_of::<u64>()];
-            padded[..bytes.len()].copy_from_slice(bytes);
-            word.set(u64::from_ne_bytes(padded));
-        }
-        document.len.set(text.len() as u64);
-        document.sum.set(sum(to));
+        self.file_head()
+            .documents
+            .write(generation + 1, &text, memory, |room| self.allocate(memory, room))
+            .ok_or(TOO_SMALL)?;
         self.head_ref().generation.set(generation | 1);
         Ok(())
     }
@@ -525,13 +456,7 @@ impl Sharing {
     pub(crate) fn book(&self, memory: &Memory) -> Option<Book> {
         let generation = self.head_ref().generation.get();
         fence(Ordering::Acquire);
-        let document = &self.file_head().documents[place(generation)];
-        let len = usize::try_from(document.len.get()).ok()?;
-        let words = memory.words(document.at.get() as usize, len.checked_next_multiple_of(8)? / size_of::<u64>())?;
-        if sum(words) != document.sum.get() {
-            return None;
-        }
-        let text: Vec<u8> = words.iter().flat_map(|word| word.get().to_ne_bytes()).take(len).collect();
+        let text = self.file_head().documents.read(generation, memory)?;
         serde_json::from_slice(&text).ok().filter(Book::is_sound)
     }
 
@@ -577,16 +502,6 @@ fn remove_unfinished(path: &Path) {
             let _ = fs::remove_file(entry.path());
         }
     }
-}
-
-/// Where the book of a generation is: of an odd one, the book that is coming into force.
-fn place(generation: u64) -> usize {
-    (generation.div_ceil(2) % 2) as usize
-}
-
-/// A checksum, never 0: each word changes it in a way that no other can undo.
-fn sum(words: &[Cell]) -> u64 {
-    words.iter().fold(words.len() as u64, |sum, word| mix(sum, word.get())).max(1)
 }
 
 /// Opens what may be a state file, or anything: also a pipe is not waited for.

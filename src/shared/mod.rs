@@ -4,6 +4,8 @@
 //! * `mapping`: the file as memory.
 //! * `copy`: a copy of it, to look at.
 //! * `check`: putting a file right that nobody left in order.
+//! * `users`: the list of those that use it.
+//! * `document`: the configuration in it.
 //! * `process`: who is who, and who is still there.
 
 #[cfg(unix)]
@@ -11,10 +13,14 @@ mod check;
 #[cfg(unix)]
 mod copy;
 #[cfg(unix)]
+mod document;
+#[cfg(unix)]
 mod file;
 #[cfg(unix)]
 mod mapping;
 pub(crate) mod process;
+#[cfg(unix)]
+mod users;
 
 #[cfg(unix)]
 pub(crate) use copy::copy;
@@ -23,9 +29,18 @@ pub(crate) use file::{Condition, Sharing, TOO_SMALL};
 
 use std::path::PathBuf;
 
+#[cfg(unix)]
+use crate::cell::Cell;
+
 /// A checksum with one more word in it, which it tells from any other (the multiplier is 2^64 / golden ratio).
 fn mix(sum: u64, word: u64) -> u64 {
     (sum.rotate_left(5) ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+/// A checksum, never 0: each word changes it in a way that no other can undo.
+#[cfg(unix)]
+fn sum(words: &[Cell]) -> u64 {
+    words.iter().fold(words.len() as u64, |sum, word| mix(sum, word.get())).max(1)
 }
 
 /// The file in which an engine's state lives.
