@@ -419,8 +419,14 @@ impl World {
             return;
         }
         let i = index(best.provider);
-        // Where headers told something, it may only be news that are waited for; and the wall clock may have stepped.
-        if self.members[i].links.iter().any(|link| self.quotas[&link.key].is_unclear(self.now)) {
+        // Where headers told something, it may only be news that are waited for; and the wall clock may have stepped. Of a limit
+        // that was learned too low, only the next rise is told.
+        let uncertain = |link: &Link| {
+            let quota = &self.quotas[&link.key];
+            quota.is_unclear(self.now)
+                || quota.fit(0, Some(0), self.needs(ask, link.key.1).0, ask.headroom) != Some(true)
+        };
+        if self.members[i].links.iter().any(uncertain) {
             return;
         }
         let mut held_after = |ns: u64| {
