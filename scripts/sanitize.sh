@@ -80,10 +80,9 @@ with_thread() {
 
 under_valgrind() {
     lib=$TARGET/release
-    # It runs one thread at a time: fairly, or one that waits for another may keep it out. What is still reachable in the end is
-    # no leak: the table of waiting threads, which a process has one of from the first time that one waits.
-    leaks='--leak-check=full --show-leak-kinds=definite,indirect,possible --errors-for-leak-kinds=definite,indirect,possible'
-    checked="valgrind -q --fair-sched=try $leaks --error-exitcode=1"
+    # It runs one thread at a time: fairly, or one that waits for another may keep it out.
+    checked='valgrind -q --fair-sched=try --suppressions=scripts/valgrind.supp --leak-check=full --show-leak-kinds=all
+        --errors-for-leak-kinds=all --error-exitcode=1'
     built mistakes "$bin/mistakes" || return
     one 'valgrind: no mistake, no report' $checked "$bin/mistakes" none
     one 'valgrind sees a use after free' reported 'Invalid read' $checked "$bin/mistakes" use-after-free
