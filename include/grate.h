@@ -441,8 +441,8 @@ typedef struct {
    */
   int32_t dimension;
   /*
-   Units per window, or leases in flight for concurrency. 0 admits nothing; a request that
-   uses none of a dimension (`GRATE_ZERO`) is not held by it.
+   Units per window, or leases in flight for concurrency. 0 admits nothing; a request that uses none of a
+   dimension (`GRATE_ZERO`) is not held by it.
    */
   uint64_t limit;
   /*

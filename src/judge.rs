@@ -134,7 +134,7 @@ pub(crate) fn judge(
         health_now,
         row.priority,
         latency_component(health.latency_ns(), question.lowest_latency),
-        &question.settings.weights,
+        &settings.weights,
     );
     into.seconds_to_exhaustion = seconds_to_exhaustion;
     found.tell(into);
@@ -173,10 +173,8 @@ impl Found {
         let now = locked.now;
         if q.dimension() == Dimension::Concurrency {
             // Without any slot there is no lease to wait for.
-            let without = !q.could_fit(n, headroom);
-            let wait = || {
-                if without { q.rise_wait(now, n, headroom) } else { lease_wait(locked.quota_slot_at(record), now) }
-            };
+            let any = q.could_fit(n, headroom);
+            let wait = || if any { lease_wait(locked.quota_slot_at(record), now) } else { q.wait(now, n, headroom) };
             self.add(HeldBy::Concurrency, wait)
         } else {
             let held_by = HeldBy::Quota { dimension: q.dimension(), window_ns: q.window_ns() };

@@ -24,15 +24,15 @@ pub(crate) unsafe trait Stored: Send + Sync {
     /// Which table of the memory holds them.
     const TABLE: usize;
     /// How many places in memory the next record is ahead: odd, so that all of a chunk are used.
-    const STRIDE: usize;
+    const STRIDE: usize = 1;
 }
 
 macro_rules! stored {
-    ($($record:ty = $table:expr, every $stride:expr;)*) => {$(
+    ($($record:ty = $table:expr $(, every $stride:expr)?;)*) => {$(
         // SAFETY: see the type; the tables differ, see below.
         unsafe impl Stored for $record {
             const TABLE: usize = $table;
-            const STRIDE: usize = $stride;
+            $(const STRIDE: usize = $stride;)?
         }
         const _: () = assert!(size_of::<$record>().is_multiple_of(8) && align_of::<$record>() <= ALIGN && $table < TABLES);
     )*
@@ -50,13 +50,13 @@ const APART: usize = 37;
 
 stored! {
     crate::provider::Provider = 0, every APART;
-    crate::quota::Quota = 1, every 1;
-    crate::quota::Mark = 2, every 1;
-    crate::lease::Lease = 3, every 1;
-    crate::estimate::Estimator = 4, every 1;
-    crate::names::ProviderName = 5, every 1;
-    crate::names::PoolName = 6, every 1;
-    crate::journal::Word = 7, every 1;
+    crate::quota::Quota = 1;
+    crate::quota::Mark = 2;
+    crate::lease::Lease = 3;
+    crate::estimate::Estimator = 4;
+    crate::names::ProviderName = 5;
+    crate::names::PoolName = 6;
+    crate::journal::Word = 7;
 }
 const TABLES: usize = 8;
 

@@ -30,6 +30,7 @@ pub(crate) const CHUNKS: usize = 21 << EQUAL_BITS;
 /// The chunk of a record and its place among those there. Eight chunks hold 128 records each, the next eight 256, and so on.
 #[inline]
 fn place(index: usize) -> (usize, usize) {
+    // What follows tells the same, with a logarithm.
     if index < FIRST * EQUAL {
         return (index >> FIRST_BITS, index & (FIRST - 1));
     }

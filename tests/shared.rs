@@ -45,6 +45,14 @@ fn clock() -> Arc<MockClock> {
     Arc::new(MockClock::new(UNIX_MS))
 }
 
+/// That a file is refused, and why.
+fn refused(opened: Result<Engine, Error>, why: &str) {
+    match opened {
+        Err(Error::StateFile(text)) => assert!(text.contains(why), "{text}"),
+        other => panic!("{why}: {:?}", other.map(drop)),
+    }
+}
+
 fn serve_one(engine: &Engine, limit: u64) {
     serve(engine, vec![provider("a", vec![requests(limit, SEC), concurrency(100)])]);
 }
@@ -162,10 +170,7 @@ fn time_goes_on_over_a_restart_of_the_host() {
 #[test]
 fn a_file_that_cannot_be_used_is_refused_or_replaced() {
     let (place, clock) = (Place::new("refused"), clock());
-    let refused = |why: &str| match place.open(&clock) {
-        Err(Error::StateFile(text)) => assert!(text.contains(why), "{text}"),
-        other => panic!("{why}: {:?}", other.map(drop)),
-    };
+    let refused = |why: &str| refused(place.open(&clock), why);
     fs::write(&place.0, "").unwrap();
     refused("is not a state file");
     fs::write(&place.0, vec![7; 100_000]).unwrap();
@@ -211,10 +216,7 @@ fn a_file_that_cannot_be_used_is_refused_or_replaced() {
 fn what_is_used_or_no_regular_file_is_not_replaced() {
     let (place, clock) = (Place::new("kept"), clock());
     let replacing = StateFile { replace_unusable: true, ..place.file() };
-    let refused = |why: &str| match Engine::open(Settings::default(), clock.clone(), &replacing) {
-        Err(Error::StateFile(text)) => assert!(text.contains(why), "{text}"),
-        other => panic!("{why}: {:?}", other.map(drop)),
-    };
+    let refused = |why: &str| refused(Engine::open(Settings::default(), clock.clone(), &replacing), why);
     let engine = place.open(&clock).unwrap();
     serve_one(&engine, 10);
     let file = fs::OpenOptions::new().write(true).open(&place.0).unwrap();
@@ -236,10 +238,7 @@ fn what_is_used_or_no_regular_file_is_not_replaced() {
 fn links_are_followed() {
     let (place, target, clock) = (Place::new("link"), Place::new("target"), clock());
     std::os::unix::fs::symlink(&target.0, &place.0).unwrap();
-    match place.open(&clock) {
-        Err(Error::StateFile(text)) => assert!(text.contains("leads nowhere"), "{text}"),
-        other => panic!("{:?}", other.map(drop)),
-    }
+    refused(place.open(&clock), "leads nowhere");
     fs::write(&target.0, "something else").unwrap();
     let replacing = StateFile { replace_unusable: true, ..place.file() };
     let engine = Engine::open(Settings::default(), clock.clone(), &replacing).unwrap();

@@ -56,8 +56,8 @@ pub struct grate_quota_config {
     pub struct_size: u32,
     /// What is counted: a `GRATE_DIMENSION_`. Required.
     pub dimension: i32,
-    /// Units per window, or leases in flight for concurrency. 0 admits nothing; a request that
-    /// uses none of a dimension (`GRATE_ZERO`) is not held by it.
+    /// Units per window, or leases in flight for concurrency. 0 admits nothing; a request that uses none of a
+    /// dimension (`GRATE_ZERO`) is not held by it.
     pub limit: u64,
     /// Length of the window in nanoseconds, 1 ms to 366 days. Required, but 0 for concurrency.
     pub window_ns: u64,

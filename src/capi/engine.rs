@@ -113,8 +113,10 @@ impl grate_engine_config {
         }
         if self.state_path.is_null() {
             if self.state_size != 0 || self.state_flags != 0 {
-                let why = "state_size and state_flags are of a state file, and state_path is NULL";
-                return Err(Failure::new(GRATE_ERR_INVALID_CONFIG, format_args!("{why}")));
+                return Err(Failure::new(
+                    GRATE_ERR_INVALID_CONFIG,
+                    format_args!("state_size and state_flags are of a state file, and state_path is NULL"),
+                ));
             }
             return Ok(None);
         }

@@ -223,7 +223,7 @@ impl QuotaRef<'_> {
     }
 
     /// How long until the limit next rises, for `n` units for which it is too low now; [`NEVER`] if it always will be.
-    pub(crate) fn rise_wait(&self, now: Now, n: u64, headroom: f64) -> u64 {
+    pub(super) fn rise_wait(&self, now: Now, n: u64, headroom: f64) -> u64 {
         let most = without(self.capacity_at(self.limit().max(self.configured_limit())), headroom);
         if n > most || !self.may_rise() {
             return NEVER;

@@ -208,7 +208,8 @@ impl Sharing {
         let mapping = Mapping::shared(file, len).map_err(system)?;
         let sharing = Self { mapping, path: Some(path.to_owned()), next: AtomicU64::new(0) };
         let head = sharing.file_head();
-        let used = sharing.has_this_layout() && sharing.is_of_this_start() && sharing.users().any_lives();
+        sharing.is_of_this_build().map_err(useless)?;
+        let used = sharing.is_of_this_start() && sharing.users().any_lives();
         let refuse = |why: &str| {
             if used { Refused::Kept(unusable(path, &format!("{why}, and processes use it"))) } else { useless(why) }
         };
@@ -306,8 +307,8 @@ impl Sharing {
         self.mapping.at(HEAD_AT as u64, size_of::<Head>()).map_or(NonNull::dangling(), NonNull::cast)
     }
 
-    /// What is wrong with the head, if anything.
-    fn is_ours(&self) -> Result<(), &'static str> {
+    /// Why its head cannot be read, if it cannot.
+    fn is_of_this_build(&self) -> Result<(), &'static str> {
         let head = self.file_head();
         if head.magic.get() == 0 && head.layout.get() == LAYOUT {
             return Err("is being made, or was never finished");
@@ -318,15 +319,14 @@ impl Sharing {
         if head.layout.get() != LAYOUT {
             return Err("was made by another version of libgrate: remove it when no process uses it any more");
         }
-        if head.size.get() != self.mapping.len() as u64 {
-            return Err("was cut off or extended");
-        }
         Ok(())
     }
 
-    /// Whether it is for this build.
-    fn has_this_layout(&self) -> bool {
-        self.file_head().magic.get() == MAGIC && self.file_head().layout.get() == LAYOUT
+    /// What is wrong with the head, if anything.
+    fn is_ours(&self) -> Result<(), &'static str> {
+        self.is_of_this_build()?;
+        let whole = self.file_head().size.get() == self.mapping.len() as u64;
+        if whole { Ok(()) } else { Err("was cut off or extended") }
     }
 
     /// What is wrong with where things lie, if anything.

@@ -44,8 +44,12 @@ impl Users {
         self.iter().next().is_none()
     }
 
+    fn living(&self) -> impl Iterator<Item = User> {
+        self.iter().filter(|user| !process::is_dead(*user))
+    }
+
     pub(super) fn any_lives(&self) -> bool {
-        self.iter().any(|user| !process::is_dead(user))
+        self.living().next().is_some()
     }
 
     pub(crate) fn lists(&self, user: User) -> bool {
@@ -70,7 +74,7 @@ impl Users {
 
     /// The ids of the processes that live.
     pub(crate) fn pids(&self) -> Vec<u32> {
-        let mut pids: Vec<_> = self.iter().filter(|user| !process::is_dead(*user)).map(process::pid).collect();
+        let mut pids: Vec<_> = self.living().map(process::pid).collect();
         pids.sort_unstable();
         pids.dedup();
         pids
