@@ -54,6 +54,7 @@ fn window(q: &QuotaRef<'_>, now: Now) -> (u64, u64) {
     (end(q).max(next.saturating_sub(length)), next)
 }
 
+#[inline(never)]
 pub(super) fn used(q: &QuotaRef<'_>, now: Now) -> u64 {
     if now.mono < end(q) { q.quota.used.get() } else { carried_into(q, window(q, now).0) }
 }
@@ -109,6 +110,7 @@ pub(super) fn wait(q: &QuotaRef<'_>, now: Now, n: u64, ceiling: u64) -> u64 {
     end.saturating_add(later.saturating_mul(length)) - now.mono
 }
 
+#[inline(never)]
 pub(super) fn returning(q: &QuotaRef<'_>, now: Now, horizon: u64) -> u64 {
     if window(q, now).1 - now.mono > horizon { 0 } else { used(q, now) - carried(q, now) }
 }

@@ -162,8 +162,7 @@ fn slot<'a>(q: &QuotaRef<'a>, head: usize, i: usize) -> &'a Cell {
 /// Reads marks of a ring that does not change meanwhile.
 pub(super) struct Reader<'a> {
     q: QuotaRef<'a>,
-    head: usize,
-    len: usize,
+    ring: Ring,
     layout: Layout,
     base: u64,
 }
@@ -171,20 +170,47 @@ pub(super) struct Reader<'a> {
 impl<'a> Reader<'a> {
     #[inline]
     pub(super) fn new(q: &QuotaRef<'a>) -> Self {
-        let Ring { head, len, .. } = Ring::of(q);
-        Self { q: *q, head, len, layout: Layout::of(q), base: q.quota.words[BASE].get() }
+        Self { q: *q, ring: Ring::of(q), layout: Layout::of(q), base: q.quota.words[BASE].get() }
+    }
+
+    #[inline]
+    pub(super) fn quota(&self) -> QuotaRef<'a> {
+        self.q
+    }
+
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.ring.len
+    }
+
+    /// The `i`-th mark from the oldest, which is one.
+    #[inline]
+    fn read(&self, i: usize) -> Content {
+        self.layout.decode(self.base, slot(&self.q, self.ring.head, i).get())
     }
 
     /// The `i`-th mark from the oldest.
     #[inline]
     pub(super) fn get(&self, i: usize) -> Option<Content> {
-        (i < self.len).then(|| self.layout.decode(self.base, slot(&self.q, self.head, i).get()))
+        (i < self.ring.len).then(|| self.read(i))
+    }
+
+    #[inline]
+    pub(super) fn newest(&self) -> Option<Content> {
+        (self.ring.len > 0).then(|| self.read(self.ring.len - 1))
     }
 
     /// All marks with their places, oldest first.
     #[inline]
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (usize, Content)> {
-        (0..self.len).map(|i| (i, self.layout.decode(self.base, slot(&self.q, self.head, i).get())))
+        (0..self.ring.len).map(|i| (i, self.read(i)))
+    }
+
+    /// A time as a mark tells it.
+    #[inline]
+    pub(super) fn rounded(&self, time: u64) -> u64 {
+        let Layout { tick, .. } = self.layout;
+        if self.layout.is_exact() { time } else { round_up(time, tick) << tick }
     }
 }
 
@@ -200,13 +226,6 @@ pub(super) fn leaves(q: &QuotaRef<'_>, mark: Content) -> u64 {
     mark.time.saturating_add(q.window_ns())
 }
 
-/// A time as a mark tells it.
-#[inline]
-pub(super) fn rounded(q: &QuotaRef<'_>, time: u64) -> u64 {
-    let layout = Layout::of(q);
-    if layout.is_exact() { time } else { round_up(time, layout.tick) << layout.tick }
-}
-
 /// Changes the `i`-th mark. What it holds may be rounded up; `used` follows.
 #[inline]
 pub(super) fn replace(q: &QuotaRef<'_>, i: usize, mark: Content) {
@@ -218,7 +237,7 @@ pub(super) fn replace(q: &QuotaRef<'_>, i: usize, mark: Content) {
 }
 
 /// Inserts a mark before the `i`-th, or behind the last; there is a slot free.
-#[inline]
+#[inline(never)]
 pub(super) fn insert(q: &QuotaRef<'_>, i: usize, mark: Content) {
     touch(q, i);
     let ring = Ring::of(q);
@@ -230,6 +249,29 @@ pub(super) fn insert(q: &QuotaRef<'_>, i: usize, mark: Content) {
     Ring { len: ring.len + 1, ..ring }.store(q);
     write(q, i, mark);
     note_oldest(q, i);
+}
+
+/// Puts a mark behind the last, in the usual case and in as few steps as that takes: it is later, fits the layout without being
+/// rounded, and leaves a slot free. Whether it is done.
+#[inline]
+pub(super) fn append(q: &QuotaRef<'_>, time: u64, count: u64) -> bool {
+    let (ring, layout) = (Ring::of(q), Layout::of(q));
+    let Some(newest) = ring.len.checked_sub(1).filter(|_| ring.len + 1 < q.marks.len() && layout.is_exact()) else {
+        return false;
+    };
+    let (ticks, bits) = (time.wrapping_sub(q.quota.words[BASE].get()), layout.count_bits);
+    let newest = (slot(q, ring.head, newest).get() & !SHARED) >> bits;
+    // A time before the base is more ticks than fit.
+    if ticks <= newest || ticks >> (BITS - bits) != 0 || count >> bits != 0 {
+        return false;
+    }
+    slot(q, ring.head, ring.len).set(ticks << bits | count);
+    q.quota.used.add(count);
+    if ring.ahead == ring.len {
+        q.quota.words[NEXT].set(0);
+    }
+    Ring { len: ring.len + 1, ..ring }.store(q);
+    true
 }
 
 /// After the `i`-th mark changed.
@@ -342,6 +384,7 @@ pub(super) fn leaving_by(q: &QuotaRef<'_>, end: u64) -> (u64, u64) {
     }
 }
 
+#[inline(never)]
 fn count_ahead(q: &QuotaRef<'_>, end: u64) -> (u64, u64) {
     let ring = Ring::of(q);
     let again = end < q.quota.words[AHEAD_END].get();
@@ -398,7 +441,7 @@ fn lay_out(q: &QuotaRef<'_>, i: usize, mark: Content) {
         // There is room for all; if there were not, a mark that never leaves is the safe side.
         let word = layout.encode(base, m).unwrap_or(!SHARED);
         used = used.saturating_add(layout.decode(base, word).count);
-        slot(q, old.head, k).set(word);
+        slot(q, old.ring.head, k).set(word);
     }
     q.quota.used.set(used);
     q.quota.words[BASE].set(base);

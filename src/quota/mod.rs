@@ -219,7 +219,7 @@ impl<'a> QuotaRef<'a> {
     }
 
     /// Units counted now.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn used(&self, now: Now) -> u64 {
         match self.strategy() {
             Strategy::Rolling => rolling::used(self, now),
@@ -230,7 +230,7 @@ impl<'a> QuotaRef<'a> {
     }
 
     /// Units that fit now.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn remaining(&self, now: Now) -> u64 {
         self.ceiling(0.0).saturating_sub(self.used(now)).min(self.told_left(now))
     }
@@ -370,24 +370,18 @@ impl<'a> QuotaRef<'a> {
         }
     }
 
-    /// Units that come back within `horizon` nanoseconds without anyone doing anything.
-    fn returning(&self, now: Now, horizon: u64) -> u64 {
+    /// Units that come back within `horizon` nanoseconds without anyone doing anything. And until when they and what is left
+    /// now stay the same together, if nobody does anything but charge; 0 is not known.
+    #[inline(always)]
+    fn returning(&self, now: Now, horizon: u64) -> (u64, u64) {
         match self.strategy() {
-            Strategy::Rolling => rolling::returning(self, now, horizon),
-            Strategy::TokenBucket => token_bucket::returning(self, now, horizon),
-            Strategy::FixedWindow => fixed_window::returning(self, now, horizon),
-            Strategy::Concurrency => 0,
-        }
-    }
-
-    /// Until when what is left now and what returns within `horizon` stay the same together, if nobody does anything but
-    /// charge; 0 is not known.
-    #[inline]
-    fn steady_until(&self, now: Now, horizon: u64) -> u64 {
-        if self.strategy() == Strategy::Rolling && self.says_nothing() && !self.may_rise() {
-            rolling::steady_until(self, now, horizon)
-        } else {
-            0
+            Strategy::Rolling => {
+                let (units, steady_until) = rolling::returning(self, now, horizon);
+                (units, if self.says_nothing() && !self.may_rise() { steady_until } else { 0 })
+            }
+            Strategy::TokenBucket => (token_bucket::returning(self, now, horizon), 0),
+            Strategy::FixedWindow => (fixed_window::returning(self, now, horizon), 0),
+            Strategy::Concurrency => (0, 0),
         }
     }
 

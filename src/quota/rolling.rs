@@ -35,6 +35,7 @@ fn left(q: &QuotaRef<'_>, now: Now) -> u64 {
     if now.mono < marks::leaves_at(q) { 0 } else { count_left(q, now) }
 }
 
+#[inline(never)]
 fn count_left(q: &QuotaRef<'_>, now: Now) -> u64 {
     let gone = |(_, mark): &(usize, Content)| marks::leaves(q, *mark) <= now.mono;
     Reader::new(q).iter().take_while(gone).fold(0, |sum: u64, (_, mark)| sum.saturating_add(mark.count))
@@ -59,47 +60,68 @@ pub(super) fn record(q: &QuotaRef<'_>, now: Now, at: u64, n: u64) {
     advance(q, now);
     // Never more than the sum can hold, so that what is added is what is later taken off.
     let n = n.min(u64::MAX - q.quota.used.get());
-    if n == 0 {
+    if n == 0 || marks::append(q, at, n) {
         return;
     }
-    let at = marks::rounded(q, at);
-    let (mut place, before) = find(q, at);
+    let mut ring = Reader::new(q);
+    let at = ring.rounded(at);
+    let (place, before) = find(&ring, at);
     if let Some(same) = before.filter(|mark| mark.time == at) {
         marks::replace(q, place - 1, Content { count: same.count + n, ..same });
         return;
     }
-    if marks::len(q) + 1 >= q.marks.len() && share(q) > 0 {
-        if let Some(next) = marks::get(q, place) {
-            // Overtaken by a lease's charge, which lies ahead: it leaves with that one, by so much later.
-            marks::replace(q, place, Content { count: next.count + n, shared: true, ..next });
-            return;
+    if place < ring.len() {
+        return record_between(&ring, place, at, n);
+    }
+    if ring.len() + 1 >= q.marks.len() {
+        let share = share(q);
+        if share > 0 && before.is_some_and(|newest| !newest.shared) {
+            compact(q, share);
+            ring = Reader::new(q);
         }
-        if before.is_some_and(|newest| !newest.shared) {
-            compact(q);
-            place = marks::len(q);
-        }
-        if let Some(newest) = place.checked_sub(1).and_then(|newest| marks::get(q, newest))
-            && marks::len(q) + 1 >= q.marks.len()
-            && newest.count <= share(q)
+        if ring.len() + 1 >= q.marks.len()
+            && let Some(newest) = ring.newest().filter(|newest| share > 0 && newest.count <= share)
         {
-            marks::replace(q, place - 1, Content { time: at, count: newest.count + n, shared: true });
+            marks::replace(q, ring.len() - 1, Content { time: at, count: newest.count + n, shared: true });
             return;
+        }
+        if ring.len() == q.marks.len() {
+            make_room(q);
+            ring = Reader::new(q);
         }
     }
-    if marks::len(q) == q.marks.len() {
-        compact(q);
-        join_one(q);
-        place = find(q, at).0;
+    marks::insert(q, ring.len(), Content { time: at, count: n, shared: false });
+}
+
+/// Records a charge that is not the latest: usage that is observed, or of a clock that went back.
+#[cold]
+fn record_between(ring: &Reader<'_>, mut place: usize, at: u64, n: u64) {
+    let q = &ring.quota();
+    if ring.len() + 1 >= q.marks.len()
+        && share(q) > 0
+        && let Some(next) = ring.get(place)
+    {
+        // Overtaken by a lease's charge, which lies ahead: it leaves with that one, by so much later.
+        marks::replace(q, place, Content { count: next.count + n, shared: true, ..next });
+        return;
+    }
+    if ring.len() == q.marks.len() {
+        make_room(q);
+        place = find(&Reader::new(q), at).0;
     }
     marks::insert(q, place, Content { time: at, count: n, shared: false });
 }
 
-/// The place of a charge among the marks, and the mark before it. From the newest: charges come in order, but for observed
-/// usage and a clock that went back.
+/// The place of a charge among the marks, and the mark before it. From the newest: charges mostly come in order.
 #[inline]
-fn find(q: &QuotaRef<'_>, at: u64) -> (usize, Option<Content>) {
-    let marks = Reader::new(q);
-    let before = marks.iter().rev().find(|(_, mark)| mark.time <= at);
+fn find(ring: &Reader<'_>, at: u64) -> (usize, Option<Content>) {
+    let newest = ring.newest();
+    if newest.is_none_or(|mark| mark.time <= at) { (ring.len(), newest) } else { find_between(ring, at) }
+}
+
+#[cold]
+fn find_between(ring: &Reader<'_>, at: u64) -> (usize, Option<Content>) {
+    let before = ring.iter().rev().find(|(_, mark)| mark.time <= at);
     before.map_or((0, None), |(i, mark)| (i + 1, Some(mark)))
 }
 
@@ -113,18 +135,21 @@ fn share(q: &QuotaRef<'_>) -> u64 {
     }
 }
 
-/// Makes room. What is left are marks above the share, and the newest.
-fn compact(q: &QuotaRef<'_>) {
+/// Joins small marks. What is left are marks above the share, and the newest.
+#[inline]
+fn compact(q: &QuotaRef<'_>, share: u64) {
     if q.limit() == u64::MAX {
         // Its share changes with its use.
         marks::compact_anew(q);
     }
-    marks::compact(q, share(q));
+    marks::compact(q, share);
 }
 
-/// Makes room where joining the small ones was not enough: after a change of the limit, or with usage beyond it. If the limit is spent
-/// without the oldest mark, joining that to the next frees nothing later; else the two that are smallest together join.
-fn join_one(q: &QuotaRef<'_>) {
+/// Makes room where the small ones were joined already: after a change of the limit, or with usage beyond it. If the limit is
+/// spent without the oldest mark, joining that to the next frees nothing later; else the two that are smallest together join.
+#[cold]
+fn make_room(q: &QuotaRef<'_>) {
+    compact(q, share(q));
     let len = marks::len(q);
     if len < q.marks.len() {
         return;
@@ -138,9 +163,10 @@ fn join_one(q: &QuotaRef<'_>) {
 }
 
 pub(super) fn refund(q: &QuotaRef<'_>, at: u64, n: u64) {
-    let at = marks::rounded(q, at);
+    let marks = Reader::new(q);
+    let at = marks.rounded(at);
     // The mark that covers `at`: the oldest that is not older.
-    let Some((i, first)) = Reader::new(q).iter().rev().take_while(|(_, mark)| mark.time >= at).last() else { return };
+    let Some((i, first)) = marks.iter().rev().take_while(|(_, mark)| mark.time >= at).last() else { return };
     let mut left = n;
     // Longer ticks may have made others equal to it.
     while let Some(mark) = marks::get(q, i).filter(|mark| mark.time == first.time && left > 0) {
@@ -165,16 +191,11 @@ pub(super) fn wait(q: &QuotaRef<'_>, now: Now, n: u64, ceiling: u64) -> u64 {
     0
 }
 
+/// What leaves within `horizon`, and when the next mark leaves the window or comes within `horizon` of that.
 #[inline]
-pub(super) fn returning(q: &QuotaRef<'_>, now: Now, horizon: u64) -> u64 {
-    marks::leaving_by(q, now.mono.saturating_add(horizon)).0.saturating_sub(left(q, now))
-}
-
-/// When the next mark leaves the window or comes within `horizon` of that.
-#[inline]
-pub(super) fn steady_until(q: &QuotaRef<'_>, now: Now, horizon: u64) -> u64 {
-    let next = marks::leaving_by(q, now.mono.saturating_add(horizon)).1;
-    marks::leaves_at(q).min(next.saturating_sub(horizon))
+pub(super) fn returning(q: &QuotaRef<'_>, now: Now, horizon: u64) -> (u64, u64) {
+    let (leaving, next) = marks::leaving_by(q, now.mono.saturating_add(horizon));
+    (leaving.saturating_sub(left(q, now)), marks::leaves_at(q).min(next.saturating_sub(horizon)))
 }
 
 /// Units charged after `start` and before `end`; a mark counts whole if its time is between them.

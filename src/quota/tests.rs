@@ -106,7 +106,7 @@ fn check_wait(bed: &Bed, now: u64, n: u64, headroom: f64) {
 fn check_returning(bed: &Bed, now: u64, horizon: u64, slack: u64) {
     let q = bed.q();
     let gone = q.used(at(now)) - q.used(at(now + horizon));
-    let promised = q.returning(at(now), horizon);
+    let promised = q.returning(at(now), horizon).0;
     assert!(promised.abs_diff(gone) <= slack, "{promised} promised, {gone} returned within {horizon}");
 }
 
@@ -732,7 +732,7 @@ fn concurrency_counts_slots() {
     assert!(bed.admit(at(0), 0, 1));
     assert!(!bed.admit(at(u64::MAX - 1), 0, 1));
     assert_eq!(bed.q().wait(at(0), 1, 0.0), NEVER);
-    assert_eq!(bed.q().returning(at(0), u64::MAX), 0);
+    assert_eq!(bed.q().returning(at(0), u64::MAX).0, 0);
     bed.define(&config(Strategy::Concurrency, 1, 0), at(1));
     bed.q().refund(at(2), 0, 1);
     assert!(!bed.admit(at(2), 0, 1));
@@ -791,7 +791,7 @@ fn a_drained_refund_leaves_a_fixed_window_sane() {
     bed.q().charge(at(now), now + 50 * MS, 10);
     bed.q().refund(at(now), 50 * MS, 50);
     assert!(bed.q().used(at(now)) >= 10);
-    assert!(bed.q().returning(at(now), window) <= bed.q().used(at(now)));
+    assert!(bed.q().returning(at(now), window).0 <= bed.q().used(at(now)));
     let share = bed.forecast(now).share();
     assert!((0.0..=1.0).contains(&share));
 }

@@ -73,6 +73,7 @@ pub(super) fn advance(q: &QuotaRef<'_>, now: Now) {
     q.quota.words[SINCE].set(since);
 }
 
+#[inline(never)]
 pub(super) fn used(q: &QuotaRef<'_>, now: Now) -> u64 {
     let window = u128::from(q.quota.window.get());
     units(q, debt(q, now).saturating_add(window - 1))
@@ -119,6 +120,7 @@ pub(super) fn refund(q: &QuotaRef<'_>, now: Now, at: u64, n: u64) {
     q.quota.words[LEAST].sub(units(q, back));
 }
 
+#[inline(never)]
 pub(super) fn returning(q: &QuotaRef<'_>, now: Now, horizon: u64) -> u64 {
     units(q, debt(q, now) - debt_at(q, now.mono.saturating_add(horizon)))
 }
