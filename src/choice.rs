@@ -152,15 +152,16 @@ impl Deciding<'_> {
         take: &mut impl FnMut(&Locked<'_>, &Row, &Usage),
     ) -> Seen {
         let seen = self.locked(row, |locked| {
-            let usage = self.question.usage(&locked, row);
-            judge(&locked, &self.question, row, &usage, false, into);
+            let learned = self.question.usage(&locked, row);
+            let usage = learned.as_ref().unwrap_or(&self.question.told);
+            judge(&locked, &self.question, row, usage, false, into);
             if into.held_by.is_some() {
                 return Seen::Held;
             }
             if rival.beats(into) {
                 return Seen::Free;
             }
-            take(&locked, row, &usage);
+            take(&locked, row, usage);
             Seen::Taken
         });
         seen.unwrap_or(Seen::Held)
@@ -190,7 +191,9 @@ impl Deciding<'_> {
         for row in &self.capability.rows {
             let judged = self.locked(row, |locked| {
                 let mut ranked = Ranked::NONE;
-                judge(&locked, &self.question, row, &self.question.usage(&locked, row), true, &mut ranked);
+                let learned = self.question.usage(&locked, row);
+                let usage = learned.as_ref().unwrap_or(&self.question.told);
+                judge(&locked, &self.question, row, usage, true, &mut ranked);
                 ranked
             });
             let Some(ranked) = judged else { continue };

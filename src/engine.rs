@@ -389,8 +389,10 @@ impl Engine {
     pub fn complete(&self, lease: LeaseId, report: &Report<'_>) -> Result<(), Error> {
         self.settle(lease, |locked, settings| {
             locked.complete(lease, |grant| {
-                let assumed = if report.outcome.is_rejection() { &Usage::NONE } else { &grant.usage };
-                locked.correct(grant, &report.usage.or(assumed));
+                let rejected = report.outcome.is_rejection();
+                if rejected || report.usage.told() != 0 {
+                    locked.correct(grant, &report.usage.or(if rejected { &Usage::NONE } else { &grant.usage }));
+                }
                 let latency = report.latency_ns.unwrap_or(locked.now.mono.saturating_sub(grant.granted));
                 locked.learn_from(report, grant, Some(latency), settings);
             })

@@ -68,7 +68,7 @@ impl Estimator {
 
     fn learn_told(&self, used: &Reported, quantile: f64) -> bool {
         let before = self.seen.get();
-        let (units, mut told) = (used.or(&Usage::NONE).to_array(), used.told());
+        let (used, mut told) = (used.or(&Usage::NONE), used.told());
         let mut seen = before | u64::from(told) << KNOWN;
         while told != 0 {
             let i = told.trailing_zeros() as usize;
@@ -77,7 +77,7 @@ impl Estimator {
             if n <= MANY {
                 seen += 1 << (8 * i);
             }
-            self.dimensions[i].learn(n, units[i] as f64, quantile);
+            self.dimensions[i].learn(n, used.counted()[i] as f64, quantile);
         }
         if seen != before {
             self.seen.set(seen);
@@ -117,7 +117,7 @@ impl Estimator {
     /// What a request is expected to use: the quantile, or with 0 the mean. Nothing before the first is known.
     pub(crate) fn expected(&self, quantile: f64) -> Usage {
         let seen = self.seen.get();
-        Usage::from_array(std::array::from_fn(|i| {
+        Usage::new(std::array::from_fn(|i| {
             if seen >> (KNOWN + i as u32) & 1 == 0 { 0 } else { self.dimensions[i].expected(quantile) }
         }))
     }

@@ -22,7 +22,7 @@ pub(crate) struct Question<'a> {
     /// The estimator of another provider of the capability, for one that has served nothing yet.
     fallback: u32,
     /// What is told of its usage, where nothing is known of the rest.
-    told: Usage,
+    pub(crate) told: Usage,
     /// The dimensions that are told.
     told_dimensions: u8,
 }
@@ -34,20 +34,15 @@ impl<'a> Question<'a> {
         Self { estimate, settings, lowest_latency, fallback, told, told_dimensions: estimate.usage.told() }
     }
 
-    /// What the request will use on a provider.
+    /// What the request will use on a provider; `None` if that is what is told.
     #[inline]
-    pub(crate) fn usage(&self, locked: &Locked<'_>, row: &Row) -> Usage {
+    pub(crate) fn usage(&self, locked: &Locked<'_>, row: &Row) -> Option<Usage> {
         let own = &*row.learned;
-        if own.knows() {
-            if own.knows_beyond(self.told_dimensions) { self.learned_usage(locked, own) } else { self.told }
-        } else {
-            match locked.estimator(self.fallback) {
-                Some(other) if other.knows_beyond(self.told_dimensions) => self.learned_usage(locked, other),
-                _ => self.told,
-            }
-        }
+        let estimator = if own.knows() { Some(own) } else { locked.estimator(self.fallback) };
+        estimator.filter(|e| e.knows_beyond(self.told_dimensions)).map(|e| self.learned_usage(locked, e))
     }
 
+    #[inline(never)]
     fn learned_usage(&self, locked: &Locked<'_>, estimator: &Estimator) -> Usage {
         let learned = estimator.expected(self.settings.estimate_quantile);
         self.estimate.usage.or(&locked.capped(learned, self.estimate.headroom))

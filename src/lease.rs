@@ -104,8 +104,9 @@ impl Lease {
         (word & ACTIVE != 0).then(|| LeaseId::new(index, word))
     }
 
+    /// What the lease stands for.
     #[inline(always)]
-    fn grant(&self) -> Grant {
+    pub(crate) fn grant(&self) -> Grant {
         Grant {
             granted: self.granted.get(),
             expires: self.expires.get(),
@@ -114,7 +115,7 @@ impl Lease {
             probe: self.generation.get() & PROBE != 0,
             level: u64::from(self.level.get()),
             estimator: self.estimator.get(),
-            usage: Usage::from_array(std::array::from_fn(|i| self.units[i].get())),
+            usage: Usage::new(std::array::from_fn(|i| self.units[i].get())),
         }
     }
 }
@@ -188,7 +189,7 @@ impl LeaseList {
         slot.level.set(u32::try_from(grant.level).unwrap_or(u32::MAX));
         slot.estimator.set(grant.estimator);
         slot.owner.set(owner);
-        slot.units.iter().zip(grant.usage.to_array()).for_each(|(cell, n)| cell.set(n));
+        slot.units.iter().zip(grant.usage.counted()).for_each(|(cell, n)| cell.set(*n));
         let generation = slot.generation.get() & GENERATION_MASK;
         slot.generation.set(generation | ACTIVE | if grant.probe { PROBE } else { 0 });
 
@@ -208,22 +209,22 @@ impl LeaseList {
         Some(LeaseId::new(index, generation))
     }
 
-    /// Ends a lease of this provider and frees its slot; `None` if it is not active.
+    /// The slot of a lease; `None` if it is not active.
     #[inline(always)]
-    pub(crate) fn remove(&self, leases: &Leases<'_>, id: LeaseId) -> Option<Grant> {
-        let slot = leases.table.get(id.index())?;
-        if slot.id(id.index()) != Some(id) {
-            return None;
-        }
+    pub(crate) fn find<'a>(&self, leases: &Leases<'a>, id: LeaseId) -> Option<&'a Lease> {
+        leases.table.get(id.index()).filter(|slot| slot.id(id.index()) == Some(id))
+    }
+
+    /// Ends a lease of this provider, and frees its slot.
+    #[inline(always)]
+    pub(crate) fn remove(&self, leases: &Leases<'_>, id: LeaseId, slot: &Lease) {
         leases.journal.keep(std::slice::from_ref(slot));
-        let grant = slot.grant();
         let (older, newer) = (slot.older.get(), slot.newer.get());
         self.set_after(leases, older, newer);
         self.set_before(leases, newer, older);
         slot.generation.set(next_generation(slot.generation.get()));
         slot.newer.set(self.free.get());
         self.free.set(id.index() as u32 + 1);
-        Some(grant)
     }
 
     /// Makes `next` follow `slot`, or lead the list if that is 0.
@@ -313,8 +314,15 @@ mod tests {
     const SEED: u64 = 77;
 
     fn grant(granted: u64) -> Grant {
-        let usage = Usage::from_array([1, granted, granted, 0, 0, 0]);
+        let usage = Usage::new([1, granted, granted, 0, 0, 0]);
         Grant { granted, expires: granted + 10, at: granted, epoch: 0, probe: false, level: 1, estimator: 0, usage }
+    }
+
+    fn settle(list: &LeaseList, leases: &Leases<'_>, id: LeaseId) -> Option<Grant> {
+        let slot = list.find(leases, id)?;
+        let grant = slot.grant();
+        list.remove(leases, id, slot);
+        Some(grant)
     }
 
     #[test]
@@ -324,8 +332,8 @@ mod tests {
         let ids: Vec<_> = (0..5).map(|i| list.add(&leases, 3, 1, &grant(i)).unwrap()).collect();
         assert_eq!(table.get(ids[2].index()).unwrap().provider(), 3);
         for i in [2, 0, 4, 1, 3] {
-            assert_eq!(list.remove(&leases, ids[i]).unwrap().granted, i as u64);
-            assert!(list.remove(&leases, ids[i]).is_none());
+            assert_eq!(settle(&list, &leases, ids[i]).unwrap().granted, i as u64);
+            assert!(settle(&list, &leases, ids[i]).is_none());
         }
         assert!(list.oldest(&table).is_none());
     }
@@ -335,10 +343,10 @@ mod tests {
         let (table, list) = (Table::new(&Arc::new(Memory::heap())), LeaseList::default());
         let leases = Leases { table: &table, journal: &Journal::default(), seed: SEED };
         let first = list.add(&leases, 0, 1, &grant(1)).unwrap();
-        list.remove(&leases, first).unwrap();
+        settle(&list, &leases, first).unwrap();
         let second = list.add(&leases, 0, 1, &grant(2)).unwrap();
         assert_eq!(first.index(), second.index());
-        assert!(list.remove(&leases, first).is_none());
+        assert!(settle(&list, &leases, first).is_none());
         assert_eq!(list.oldest(&table).unwrap().0, second);
         assert_eq!(table.len(), 1);
     }

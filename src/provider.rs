@@ -302,7 +302,7 @@ impl<'a> Locked<'a> {
     /// Ends a lease whose request was not sent, and gives back all it reserved. `None` if it is stale.
     pub(crate) fn cancel(&self, id: LeaseId) -> Option<()> {
         self.end(id, |grant| {
-            self.correct(grant, &Usage::default());
+            self.correct(grant, &Usage::NONE);
             self.provider.counters.cancellations.add(1);
         })
     }
@@ -311,7 +311,10 @@ impl<'a> Locked<'a> {
     #[inline(always)]
     fn end(&self, id: LeaseId, then: impl FnOnce(&Grant)) -> Option<()> {
         let p = self.provider;
-        let grant = p.leases.remove(&self.leases(), id)?;
+        let leases = self.leases();
+        let slot = p.leases.find(&leases, id)?;
+        let grant = slot.grant();
+        p.leases.remove(&leases, id, slot);
         p.in_flight.sub(1);
         p.probes.sub(u64::from(grant.probe));
         for (_, q) in self.charged(grant.epoch) {

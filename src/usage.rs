@@ -5,36 +5,41 @@ use crate::config::Dimension;
 /// Dimensions that a request uses up; concurrency is held instead.
 pub const COUNTED: usize = 6;
 
-/// Units per dimension, in the order of [`Dimension`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage([u64; COUNTED]);
+/// Units per dimension, in the order of [`Dimension`]. A request takes one concurrency slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage([u64; COUNTED + 1]);
 
 impl Usage {
     /// Nothing at all.
-    pub const NONE: Self = Self([0; COUNTED]);
+    pub const NONE: Self = Self([0, 0, 0, 0, 0, 0, 1]);
 
     /// The units as they are stored in a lease.
-    pub fn to_array(self) -> [u64; COUNTED] {
-        self.0
+    #[inline]
+    pub fn counted(&self) -> &[u64] {
+        &self.0[..COUNTED]
     }
 
-    /// The reverse of [`Usage::to_array`].
-    pub fn from_array(units: [u64; COUNTED]) -> Self {
-        Self(units)
+    /// The reverse of [`Usage::counted`].
+    #[inline]
+    pub fn new(units: [u64; COUNTED]) -> Self {
+        let mut usage = Self::NONE;
+        usage.0[..COUNTED].copy_from_slice(&units);
+        usage
     }
 
     /// The same with no more than `most` of a dimension.
     pub(crate) fn capped(mut self, dimension: Dimension, most: u64) -> Self {
-        if let Some(units) = self.0.get_mut(dimension as usize) {
+        if dimension != Dimension::Concurrency {
+            let units = &mut self.0[dimension as usize];
             *units = (*units).min(most);
         }
         self
     }
 
-    /// Units of a dimension. A request takes one concurrency slot.
+    /// Units of a dimension.
     #[inline]
     pub fn of(&self, dimension: Dimension) -> u64 {
-        self.0.get(dimension as usize).copied().unwrap_or(1)
+        self.0[dimension as usize]
     }
 }
 
@@ -100,9 +105,9 @@ impl Reported {
         if self.told & INPUT_OUTPUT != 0 {
             usage.0[Dimension::Tokens as usize] = self.sum(assumed);
         }
-        for (i, slot) in usage.0.iter_mut().enumerate() {
+        for (i, (slot, units)) in usage.0.iter_mut().zip(self.units).enumerate() {
             if self.told >> i & 1 != 0 {
-                *slot = self.units[i];
+                *slot = units;
             }
         }
         usage
@@ -121,7 +126,7 @@ mod tests {
         assert_eq!(parts(Some(3), Some(4)).or(&Usage::NONE).of(Dimension::Tokens), 7);
         assert_eq!(parts(Some(3), Some(4)).with(Dimension::Tokens, Some(9)).or(&Usage::NONE).of(Dimension::Tokens), 9);
         assert_eq!(parts(Some(u64::MAX), Some(4)).or(&Usage::NONE).of(Dimension::Tokens), u64::MAX);
-        let assumed = Usage::from_array([1, 100, 60, 40, 5, 6]);
+        let assumed = Usage::new([1, 100, 60, 40, 5, 6]);
         let told = parts(None, Some(10)).or(&assumed);
         assert_eq!(told.of(Dimension::Tokens), 70);
         assert_eq!(told.of(Dimension::InputTokens), 60);
@@ -135,6 +140,6 @@ mod tests {
         assert_eq!((told.of(Dimension::InputTokens), told.of(Dimension::Tokens)), (Some(1), None));
         assert_eq!(told.with(Dimension::OutputTokens, Some(0)).of(Dimension::Tokens), Some(1));
         assert_eq!(told.with(Dimension::Concurrency, Some(3)), told);
-        assert_eq!(Usage::from_array([1, 9, 0, 0, 0, 0]).capped(Dimension::Tokens, 4).of(Dimension::Tokens), 4);
+        assert_eq!(Usage::new([1, 9, 0, 0, 0, 0]).capped(Dimension::Tokens, 4).of(Dimension::Tokens), 4);
     }
 }
