@@ -214,12 +214,7 @@ impl Deciding<'_> {
 /// The lowest known latency of a capability's providers; 0 if none is known.
 #[inline]
 pub(crate) fn lowest_latency(capability: &Capability) -> f64 {
-    let mut lowest = f64::INFINITY;
-    for row in &capability.rows {
-        let latency = row.record.health.latency_ns();
-        if latency > 0.0 && latency < lowest {
-            lowest = latency;
-        }
-    }
-    if lowest < f64::INFINITY { lowest } else { 0.0 }
+    // Numbers that are not negative have the order of their bits. One less, and 0 is the largest.
+    let latencies = capability.rows.iter().map(|row| row.record.health.latency_ns().to_bits().wrapping_sub(1));
+    f64::from_bits(latencies.fold(u64::MAX, u64::min).wrapping_add(1))
 }

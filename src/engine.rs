@@ -390,7 +390,7 @@ impl Engine {
         self.settle(lease, |locked, settings| {
             locked.complete(lease, |grant| {
                 let rejected = report.outcome.is_rejection();
-                if rejected || report.usage.told() != 0 {
+                if rejected || !report.usage.is_empty() {
                     locked.correct(grant, &report.usage.or(if rejected { &Usage::NONE } else { &grant.usage }));
                 }
                 let latency = report.latency_ns.unwrap_or(locked.now.mono.saturating_sub(grant.granted));

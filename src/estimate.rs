@@ -63,21 +63,18 @@ impl Estimator {
     /// was the first thing it learned.
     #[inline]
     pub(crate) fn learn(&self, used: &Reported, quantile: f64) -> bool {
-        used.told() != 0 && self.learn_told(used, quantile)
+        !used.is_empty() && self.learn_told(used, quantile)
     }
 
     fn learn_told(&self, used: &Reported, quantile: f64) -> bool {
         let before = self.seen.get();
-        let (used, mut told) = (used.or(&Usage::NONE), used.told());
-        let mut seen = before | u64::from(told) << KNOWN;
-        while told != 0 {
-            let i = told.trailing_zeros() as usize;
-            told &= told - 1;
+        let mut seen = before | u64::from(used.told()) << KNOWN;
+        for (i, units) in used.amounts() {
             let n = (seen >> (8 * i) & 0xFF) + 1;
             if n <= MANY {
                 seen += 1 << (8 * i);
             }
-            self.dimensions[i].learn(n, used.counted()[i] as f64, quantile);
+            self.dimensions[i].learn(n, units as f64, quantile);
         }
         if seen != before {
             self.seen.set(seen);

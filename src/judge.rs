@@ -20,7 +20,7 @@ pub(crate) struct Question<'a> {
     /// The lowest known latency of the capability; 0 if none is known.
     pub(crate) lowest_latency: f64,
     /// The estimator of another provider of the capability, for one that has served nothing yet.
-    fallback: u32,
+    fallback: Option<u32>,
     /// What is told of its usage, where nothing is known of the rest.
     pub(crate) told: Usage,
     /// The dimensions that are told.
@@ -29,7 +29,12 @@ pub(crate) struct Question<'a> {
 
 impl<'a> Question<'a> {
     #[inline]
-    pub(crate) fn new(estimate: &'a Estimate<'a>, settings: &'a Settings, lowest_latency: f64, fallback: u32) -> Self {
+    pub(crate) fn new(
+        estimate: &'a Estimate<'a>,
+        settings: &'a Settings,
+        lowest_latency: f64,
+        fallback: Option<u32>,
+    ) -> Self {
         let told = estimate.usage.or(&Usage::NONE);
         Self { estimate, settings, lowest_latency, fallback, told, told_dimensions: estimate.usage.told() }
     }
@@ -38,7 +43,7 @@ impl<'a> Question<'a> {
     #[inline]
     pub(crate) fn usage(&self, locked: &Locked<'_>, row: &Row) -> Option<Usage> {
         let own = &*row.learned;
-        let estimator = if own.knows() { Some(own) } else { locked.estimator(self.fallback) };
+        let estimator = if own.knows() { Some(own) } else { self.fallback.and_then(|other| locked.estimator(other)) };
         estimator.filter(|e| e.knows_beyond(self.told_dimensions)).map(|e| self.learned_usage(locked, e))
     }
 

@@ -86,6 +86,20 @@ impl Drop for Guard<'_> {
     }
 }
 
+impl<'a> Guard<'a> {
+    /// The lock, which stays held.
+    pub(crate) fn keep(self) -> &'a Lock {
+        let lock = self.0;
+        std::mem::forget(self);
+        lock
+    }
+
+    /// The guard of a lock that is held.
+    pub(crate) fn of_held(lock: &'a Lock) -> Self {
+        Self(lock)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

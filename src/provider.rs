@@ -332,12 +332,19 @@ impl<'a> Locked<'a> {
     pub(crate) fn correct(&self, grant: &Grant, actual: &Usage) {
         for (_, q) in self.charged(grant.epoch).filter(|(_, q)| q.dimension() != Dimension::Concurrency) {
             let (reserved, used) = (grant.usage.of(q.dimension()), actual.of(q.dimension()));
-            if used < reserved {
-                q.refund(self.now, grant.at, reserved - used);
-                self.forget_peak_of(q.dimension());
+            if used != reserved {
+                self.correct_one(&q, grant, reserved, used);
             }
-            q.charge(self.now, self.now.mono.saturating_add(grant.at - grant.granted), used.saturating_sub(reserved));
         }
+    }
+
+    #[inline(never)]
+    fn correct_one(&self, q: &QuotaRef<'_>, grant: &Grant, reserved: u64, used: u64) {
+        if used < reserved {
+            q.refund(self.now, grant.at, reserved - used);
+            self.forget_peak_of(q.dimension());
+        }
+        q.charge(self.now, self.now.mono.saturating_add(grant.at - grant.granted), used.saturating_sub(reserved));
     }
 
     /// The quotas that a lease of this definition was charged on. It holds a slot on every concurrency quota: one that

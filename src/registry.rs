@@ -58,9 +58,10 @@ const NONE: u32 = u32::MAX;
 impl Capability {
     /// The estimator for a provider that has served nothing yet: that of the first of the list whose one knows anything.
     #[inline]
-    pub(crate) fn fallback(&self, state: &State) -> u32 {
+    pub(crate) fn fallback(&self, state: &State) -> Option<u32> {
         let (known, knowing) = (self.fallback.0.get(), state.head().knowing.get() as u32);
-        if (known >> 32) as u32 == knowing { known as u32 } else { self.find_fallback(knowing) }
+        let estimator = if (known >> 32) as u32 == knowing { known as u32 } else { self.find_fallback(knowing) };
+        (estimator != NONE).then_some(estimator)
     }
 
     /// What one knows is never forgotten: only a new one can change the answer.

@@ -101,7 +101,8 @@ impl Wired {
     /// Whether it is still how the locked records are defined: another process may have defined them anew.
     #[inline]
     fn is_current(&self) -> bool {
-        self.provider.epoch.get() == self.epoch && self.pools().iter().all(|link| link.quota.has(&link.marks))
+        self.provider.epoch.get() == self.epoch
+            && (self.is_alone() || self.pools().iter().all(|link| link.quota.has(&link.marks)))
     }
 
     /// An operation begins, or goes on with what may be kept of it so far.
@@ -123,6 +124,16 @@ impl Wired {
 /// How many words an operation on a provider with so many quotas, with so many marks together, may write down.
 fn kept_words(quotas: usize, marks: usize) -> usize {
     words_for::<Provider>(1) + TOUCHED * words_for::<Lease>(1) + quotas * (words_for::<Quota>(1) + 1) + marks
+}
+
+/// Pools that are locked as long as this lives.
+struct HeldPools<'a>(&'a [Link]);
+
+impl Drop for HeldPools<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.iter().rev().for_each(|pool| drop(Guard::of_held(&pool.quota.lock)));
+    }
 }
 
 /// An operation on locked records. If it is not ended, it has not happened.
@@ -208,17 +219,16 @@ impl State {
         let provider = &*wired.provider;
         let _guard = self.lock_provider(index, provider);
         let now = later(&provider.latest, now);
-        let work = |now| {
-            if !wired.is_current() {
-                return None;
-            }
-            wired.begin();
-            let operation = Operation { journal: &wired.journal, memory: &self.memory };
-            let result = work(Locked { state: self, all, wired, index, provider, now });
-            operation.end();
-            Some(result)
-        };
-        self.with_pools(wired.pools(), index, now, work)
+        let (_pools, now) =
+            if wired.is_alone() { (HeldPools(&[]), now) } else { self.lock_pools(wired.pools(), index, now) };
+        if !wired.is_current() {
+            return None;
+        }
+        wired.begin();
+        let operation = Operation { journal: &wired.journal, memory: &self.memory };
+        let result = work(Locked { state: self, all, wired, index, provider, now });
+        operation.end();
+        Some(result)
     }
 
     #[inline]
@@ -227,23 +237,17 @@ impl State {
     }
 
     /// Locks the pools one after the other. Each passes on the latest time that it or the ones before have seen.
-    #[inline]
-    fn with_pools<R>(&self, pools: &[Link], provider: u32, now: Now, work: impl FnOnce(Now) -> R) -> R {
-        match pools.split_first() {
-            None => work(now),
-            Some((first, rest)) => self.with_pool(first, rest, provider, now, work),
-        }
-    }
-
-    fn with_pool<R>(&self, pool: &Link, rest: &[Link], provider: u32, now: Now, work: impl FnOnce(Now) -> R) -> R {
+    #[inline(never)]
+    fn lock_pools<'a>(&self, pools: &'a [Link], provider: u32, mut now: Now) -> (HeldPools<'a>, Now) {
         // A pool's lock tells for which provider it is held: the index plus 1, above the process.
         let holder = u64::from(provider + 1) << PROCESS_BITS | self.memory.process();
-        let _guard = pool.quota.lock.lock(holder, |holder| self.rescue_pool(&pool.quota, holder));
-        let now = later(&pool.quota.latest, now);
-        match rest.split_first() {
-            None => work(now),
-            Some((first, rest)) => self.with_pool(first, rest, provider, now, work),
+        let mut held = HeldPools(&[]);
+        for (i, pool) in pools.iter().enumerate() {
+            pool.quota.lock.lock(holder, |holder| self.rescue_pool(&pool.quota, holder)).keep();
+            held.0 = &pools[..=i];
+            now = later(&pool.quota.latest, now);
         }
+        (held, now)
     }
 
     /// If the process that holds a provider is gone: undoes what it was doing, and frees the provider and the pools that it
@@ -451,44 +455,40 @@ impl State {
         let provider = new.provider.clone();
         let guard = self.lock_provider(index, &provider);
         let now = later(&provider.latest, now);
-        self.with_pools(&pools, index, now, |now| {
-            // Empty, and long enough for both definitions.
-            if let Some(journal) = reserved.journals.get(&index) {
-                provider.journal.set(*journal);
-            }
-            let journal = Journal::at(provider.journal.get(), &self.journals, &self.memory);
-            journal.keep(std::slice::from_ref(&*provider));
-            new.links.iter().chain(old.iter().filter(goes)).for_each(|link| link.keep(&journal));
-            let operation = Operation { journal: &journal, memory: &self.memory };
-            let in_flight = provider.in_flight.get();
-            // Slots that the old definition holds go back, and the new one takes its own.
-            old.iter().filter(|link| link.quota.is_concurrency()).for_each(|link| link.quota.give_slots(in_flight));
-            for link in old.iter().filter(goes) {
-                // Its leases will not release what they reserved on a quota that goes.
-                let q = link.quota();
-                provider.leases.active(&self.leases).filter(|lease| u64::from(lease.epoch) >= link.since).for_each(
-                    |lease| {
-                        q.forget_pending(lease.usage.of(q.dimension()));
-                    },
-                );
-            }
-            for link in &new.links {
-                let Some(quota) = book.quotas.get(link.index as usize) else { continue };
-                // Once: the next provider of a pool finds them in use.
-                let marks = reserved.marks.get(&link.index).copied().filter(|marks| !link.quota.uses(*marks));
-                QuotaRef::define(&link.quota, &self.marks, &quota.config, marks, now);
-                link.quota.pool.set(quota.pool_name.map_or(0, |name| name + 1));
-            }
-            provider.peak_until.set(0);
-            provider.epoch.set(entry.epoch);
-            provider.cooldown_secs.set(entry.cooldown_seconds);
-            new.links
-                .iter()
-                .filter(|link| link.quota.is_concurrency())
-                .for_each(|link| link.quota.take_slots(in_flight));
-            operation.end();
-        });
-        drop(guard);
+        let (held, now) = self.lock_pools(&pools, index, now);
+        // Empty, and long enough for both definitions.
+        if let Some(journal) = reserved.journals.get(&index) {
+            provider.journal.set(*journal);
+        }
+        let journal = Journal::at(provider.journal.get(), &self.journals, &self.memory);
+        journal.keep(std::slice::from_ref(&*provider));
+        new.links.iter().chain(old.iter().filter(goes)).for_each(|link| link.keep(&journal));
+        let operation = Operation { journal: &journal, memory: &self.memory };
+        let in_flight = provider.in_flight.get();
+        // Slots that the old definition holds go back, and the new one takes its own.
+        old.iter().filter(|link| link.quota.is_concurrency()).for_each(|link| link.quota.give_slots(in_flight));
+        for link in old.iter().filter(goes) {
+            // Its leases will not release what they reserved on a quota that goes.
+            let q = link.quota();
+            provider.leases.active(&self.leases).filter(|lease| u64::from(lease.epoch) >= link.since).for_each(
+                |lease| {
+                    q.forget_pending(lease.usage.of(q.dimension()));
+                },
+            );
+        }
+        for link in &new.links {
+            let Some(quota) = book.quotas.get(link.index as usize) else { continue };
+            // Once: the next provider of a pool finds them in use.
+            let marks = reserved.marks.get(&link.index).copied().filter(|marks| !link.quota.uses(*marks));
+            QuotaRef::define(&link.quota, &self.marks, &quota.config, marks, now);
+            link.quota.pool.set(quota.pool_name.map_or(0, |name| name + 1));
+        }
+        provider.peak_until.set(0);
+        provider.epoch.set(entry.epoch);
+        provider.cooldown_secs.set(entry.cooldown_seconds);
+        new.links.iter().filter(|link| link.quota.is_concurrency()).for_each(|link| link.quota.take_slots(in_flight));
+        operation.end();
+        drop((held, guard));
         new.journal = Journal::at(provider.journal.get(), &self.journals, &self.memory);
         match all.get_mut(index as usize) {
             Some(old) => *old = new,

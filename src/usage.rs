@@ -112,6 +112,23 @@ impl Reported {
         }
         usage
     }
+
+    /// The dimensions that are told, or of which all is told that makes them up, each by its place, with their units.
+    #[inline]
+    pub(crate) fn amounts(&self) -> impl Iterator<Item = (usize, u64)> {
+        let mut told = self.told();
+        std::iter::from_fn(move || {
+            let i = told.trailing_zeros() as usize;
+            told &= told.wrapping_sub(1);
+            let units = *self.units.get(i)?;
+            Some((i, if self.told >> i & 1 != 0 { units } else { self.sum(&Usage::NONE) }))
+        })
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.told == 0
+    }
 }
 
 #[cfg(test)]

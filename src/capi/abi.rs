@@ -48,17 +48,20 @@ pub(super) unsafe fn size_of_caller<T: Struct>(at: *const T) -> Result<usize, Fa
     }
     // SAFETY: not NULL; read byte-wise, as a caller's buffer need not be aligned.
     let size = unsafe { at.cast::<u32>().read_unaligned() } as usize;
-    if size < T::V1_SIZE || size > MAX_STRUCT_SIZE {
-        return Err(Failure::new(
-            GRATE_ERR_STRUCT_SIZE,
-            format_args!(
-                "{}.struct_size is {size}, not {} to {MAX_STRUCT_SIZE}: initialise it with its _INIT macro or _init function",
-                T::NAME,
-                T::V1_SIZE
-            ),
-        ));
-    }
-    Ok(size)
+    if size < T::V1_SIZE || size > MAX_STRUCT_SIZE { Err(wrong_size::<T>(size)) } else { Ok(size) }
+}
+
+#[cold]
+#[inline(never)]
+fn wrong_size<T: Struct>(size: usize) -> Failure {
+    Failure::new(
+        GRATE_ERR_STRUCT_SIZE,
+        format_args!(
+            "{}.struct_size is {size}, not {} to {MAX_STRUCT_SIZE}: initialise it with its _INIT macro or _init function",
+            T::NAME,
+            T::V1_SIZE
+        ),
+    )
 }
 
 /// Copies an input struct, extended with zeroes to the size this library knows.
@@ -106,12 +109,24 @@ pub(super) unsafe fn view<'a, T: Struct>(
     copy: &'a mut MaybeUninit<T>,
 ) -> Result<&'a T, Failure> {
     // SAFETY: the caller's promise; any bytes are a valid `Struct`.
-    unsafe {
-        match default {
-            _ if is_ours(at) => Ok(&*at),
-            Some(default) if at.is_null() => Ok(default),
-            _ => Ok(copy.write(read(at)?)),
-        }
+    unsafe { if is_ours(at) { Ok(&*at) } else { view_other(at, default, copy) } }
+}
+
+/// The same for NULL and a struct of another version.
+///
+/// # Safety
+/// As for [`view`].
+#[cold]
+#[inline(never)]
+unsafe fn view_other<'a, T: Struct>(
+    at: *const T,
+    default: Option<&'a T>,
+    copy: &'a mut MaybeUninit<T>,
+) -> Result<&'a T, Failure> {
+    match default {
+        Some(default) if at.is_null() => Ok(default),
+        // SAFETY: the caller's promise.
+        _ => Ok(copy.write(unsafe { read(at) }?)),
     }
 }
 
@@ -122,7 +137,18 @@ pub(super) unsafe fn view<'a, T: Struct>(
 #[inline]
 pub(super) unsafe fn edit<T: Struct>(at: *mut T, copy: &mut MaybeUninit<T>) -> Result<&mut T, Failure> {
     // SAFETY: the caller's promise; any bytes are a valid `Struct`.
-    unsafe { if is_ours(at) { Ok(&mut *at) } else { Ok(copy.write(check_out(at)?)) } }
+    unsafe { if is_ours(at) { Ok(&mut *at) } else { edit_other(at, copy) } }
+}
+
+/// The same for a struct of another version.
+///
+/// # Safety
+/// As for [`edit`].
+#[cold]
+#[inline(never)]
+unsafe fn edit_other<T: Struct>(at: *mut T, copy: &mut MaybeUninit<T>) -> Result<&mut T, Failure> {
+    // SAFETY: the caller's promise.
+    Ok(copy.write(unsafe { check_out(at) }?))
 }
 
 /// Writes what [`edit`] gave, if it is a copy.
@@ -268,13 +294,19 @@ pub(super) unsafe fn name_bytes<'a>(at: *const c_char, what: &str) -> Result<&'a
     // SAFETY: bytes up to the NUL are readable, and no byte after it is touched.
     let len = unsafe { strnlen(at, MAX_NAME_LEN + 1) };
     if len > MAX_NAME_LEN {
-        return Err(Failure::new(
-            GRATE_ERR_INVALID_NAME,
-            format_args!("{what} is longer than {MAX_NAME_LEN} bytes or has no terminating NUL"),
-        ));
+        return Err(too_long(what));
     }
     // SAFETY: `len` bytes were just read.
     Ok(unsafe { std::slice::from_raw_parts(at.cast::<u8>(), len) })
+}
+
+#[cold]
+#[inline(never)]
+fn too_long(what: &str) -> Failure {
+    Failure::new(
+        GRATE_ERR_INVALID_NAME,
+        format_args!("{what} is longer than {MAX_NAME_LEN} bytes or has no terminating NUL"),
+    )
 }
 
 /// Like [`name`], with `None` for NULL.

@@ -171,8 +171,15 @@ pub unsafe extern "C" fn grate_capability_config_init(config: *mut grate_capabil
 }
 
 /// A reserved field that a later version may give a meaning to.
+#[inline]
 pub(super) fn reserved(value: u32, what: &str) -> Result<(), Failure> {
-    if value == 0 { Ok(()) } else { Err(Failure::invalid(format_args!("{what}.reserved must be 0"))) }
+    if value == 0 { Ok(()) } else { Err(not_reserved(what)) }
+}
+
+#[cold]
+#[inline(never)]
+fn not_reserved(what: &str) -> Failure {
+    Failure::invalid(format_args!("{what}.reserved must be 0"))
 }
 
 /// The dimension that a `GRATE_DIMENSION_` stands for.

@@ -134,6 +134,8 @@ impl Failure {
         Self { code, message: Text::Fixed(message) }
     }
 
+    #[cold]
+    #[inline(never)]
     pub(super) fn null(what: &str) -> Self {
         Self::new(GRATE_ERR_NULL_POINTER, format_args!("{what} is NULL"))
     }

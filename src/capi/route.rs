@@ -403,8 +403,12 @@ unsafe fn read_headers(engine: &Engine, r: &grate_response) -> Result<headers::R
 #[inline]
 fn outcome(r: &grate_response) -> Result<Outcome, Failure> {
     reserved(r.reserved, "grate_response")?;
+    if r.outcome == GRATE_OUTCOME_SUCCESS { Ok(Outcome::Success) } else { other_outcome(r) }
+}
+
+#[inline(never)]
+fn other_outcome(r: &grate_response) -> Result<Outcome, Failure> {
     Ok(match r.outcome {
-        GRATE_OUTCOME_SUCCESS => Outcome::Success,
         GRATE_OUTCOME_RATE_LIMITED => Outcome::RateLimited,
         GRATE_OUTCOME_QUOTA_EXHAUSTED => Outcome::QuotaExhausted,
         GRATE_OUTCOME_FORBIDDEN => Outcome::Forbidden,
@@ -574,17 +578,22 @@ const EMPTY: grate_candidate = grate_candidate {
     held_window_ns: 0,
 };
 
+/// What holds a provider: its code, and the dimension and window of a quota.
+#[inline(never)]
+fn held_by(by: HeldBy) -> (i32, i32, u64) {
+    match by {
+        HeldBy::Cooldown => (GRATE_HELD_BY_COOLDOWN, 0, 0),
+        HeldBy::Health => (GRATE_HELD_BY_HEALTH, 0, 0),
+        HeldBy::Quota { dimension, window_ns } => (GRATE_HELD_BY_QUOTA, dimension_code(dimension), window_ns),
+        HeldBy::Concurrency => (GRATE_HELD_BY_CONCURRENCY, super::config::GRATE_DIMENSION_CONCURRENCY, 0),
+        HeldBy::Probe => (GRATE_HELD_BY_PROBE, 0, 0),
+        HeldBy::Exclusion => (GRATE_HELD_BY_EXCLUSION, 0, 0),
+    }
+}
+
 #[inline]
 fn candidate(c: &Ranked, engine: &Engine) -> grate_candidate {
-    let (held_by, dimension, window) = match c.held_by {
-        None => (GRATE_HELD_BY_NOTHING, 0, 0),
-        Some(HeldBy::Cooldown) => (GRATE_HELD_BY_COOLDOWN, 0, 0),
-        Some(HeldBy::Health) => (GRATE_HELD_BY_HEALTH, 0, 0),
-        Some(HeldBy::Quota { dimension, window_ns }) => (GRATE_HELD_BY_QUOTA, dimension_code(dimension), window_ns),
-        Some(HeldBy::Concurrency) => (GRATE_HELD_BY_CONCURRENCY, super::config::GRATE_DIMENSION_CONCURRENCY, 0),
-        Some(HeldBy::Probe) => (GRATE_HELD_BY_PROBE, 0, 0),
-        Some(HeldBy::Exclusion) => (GRATE_HELD_BY_EXCLUSION, 0, 0),
-    };
+    let (held_by, dimension, window) = c.held_by.map_or((GRATE_HELD_BY_NOTHING, 0, 0), held_by);
     grate_candidate {
         struct_size: size_of::<grate_candidate>() as u32,
         held_by,

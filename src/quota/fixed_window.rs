@@ -77,6 +77,7 @@ pub(super) fn end_at(q: &QuotaRef<'_>, now: Now, end: u64) {
     q.quota.words[END].set(end);
 }
 
+#[inline(never)]
 pub(super) fn record(q: &QuotaRef<'_>, now: Now, at: u64, n: u64) {
     advance(q, now);
     let n = n.min(u64::MAX - q.quota.used.get());

@@ -44,6 +44,13 @@ fn count_left(q: &QuotaRef<'_>, now: Now) -> u64 {
 /// Drops the marks that have left the window.
 #[inline]
 pub(super) fn advance(q: &QuotaRef<'_>, now: Now) {
+    if now.mono >= marks::leaves_at(q) {
+        drop_left(q, now);
+    }
+}
+
+#[inline(never)]
+fn drop_left(q: &QuotaRef<'_>, now: Now) {
     while now.mono >= marks::leaves_at(q)
         && let Some(oldest) = marks::get(q, 0)
     {
@@ -56,13 +63,19 @@ fn drop_oldest(q: &QuotaRef<'_>, mark: Content) {
     marks::remove_oldest(q);
 }
 
+#[inline]
 pub(super) fn record(q: &QuotaRef<'_>, now: Now, at: u64, n: u64) {
     advance(q, now);
     // Never more than the sum can hold, so that what is added is what is later taken off.
     let n = n.min(u64::MAX - q.quota.used.get());
-    if n == 0 || marks::append(q, at, n) {
-        return;
+    if n > 0 && !marks::append(q, at, n) {
+        find_place(q, at, n);
     }
+}
+
+/// Records a charge that does not simply get a mark of its own behind the last.
+#[inline(never)]
+fn find_place(q: &QuotaRef<'_>, at: u64, n: u64) {
     let mut ring = Reader::new(q);
     let at = ring.rounded(at);
     let (place, before) = find(&ring, at);

@@ -94,6 +94,7 @@ pub(super) fn wait(q: &QuotaRef<'_>, now: Now, n: u64, ceiling: u64) -> u64 {
     u64::try_from(draining).unwrap_or(NEVER).saturating_add(until_it_drains)
 }
 
+#[inline(never)]
 pub(super) fn record(q: &QuotaRef<'_>, now: Now, at: u64, n: u64) {
     advance(q, now);
     let (debt, found) = (debt(q, now), debt_at(q, at));
