@@ -76,6 +76,28 @@ impl Journal {
         }
     }
 
+    /// The same for records that may have been written down already.
+    #[inline]
+    pub(crate) fn keep_once<T: Stored>(&self, records: &[T]) {
+        if self.is_kept() && !self.has(records.as_ptr().addr()) {
+            self.keep(records);
+        }
+    }
+
+    /// Whether what begins there is written down.
+    fn has(&self, at: usize) -> bool {
+        let at = ((at - self.base) / WORD) as u64;
+        let mut rest = &self.words[1..=self.words[0].0.get() as usize];
+        while let [head, behind @ ..] = rest {
+            let head = head.0.get();
+            if head >> LEN_BITS == at {
+                return true;
+            }
+            rest = behind.get((head & ((1 << LEN_BITS) - 1)) as usize..).unwrap_or_default();
+        }
+        false
+    }
+
     fn copy(&self, at: usize, from: *const u64, len: usize) {
         let used = self.words[0].0.get() as usize;
         let Some([head, to @ ..]) = self.words.get(1 + used..2 + used + len) else {

@@ -190,21 +190,23 @@ impl<'a> Locked<'a> {
     /// The quotas that can hold a request.
     #[inline]
     pub(crate) fn limiting_quotas(self) -> impl Iterator<Item = (u32, QuotaRef<'a>)> {
-        let limiting = |link: &&Link| !link.implicit || !link.quota().is_unlimited();
-        self.wired.links.iter().filter(limiting).map(|link| (link.index, link.quota()))
+        let journal = &self.wired.journal;
+        let limiting = |link: &&Link| !link.implicit || !link.quota(journal).is_unlimited();
+        self.wired.links.iter().filter(limiting).map(|link| (link.index, link.quota(journal)))
     }
 
     /// Its quotas with their records.
     #[inline]
     pub(crate) fn quotas(self) -> impl Iterator<Item = (u32, QuotaRef<'a>)> {
-        self.wired.links.iter().map(|link| (link.index, link.quota()))
+        self.wired.links.iter().map(|link| (link.index, link.quota(&self.wired.journal)))
     }
 
     /// The quotas that someone configured, that were learned, or that headers closed.
     pub(crate) fn visible_quotas(self) -> impl Iterator<Item = (u32, QuotaRef<'a>)> {
         let configured = move |q: QuotaRef<'_>| q.limit_source() == LimitSource::Configured && !q.is_closed(self.now);
-        let seen = move |link: &&Link| !link.implicit || !configured(link.quota());
-        self.wired.links.iter().filter(seen).map(|link| (link.index, link.quota()))
+        let journal = &self.wired.journal;
+        let seen = move |link: &&Link| !link.implicit || !configured(link.quota(journal));
+        self.wired.links.iter().filter(seen).map(|link| (link.index, link.quota(journal)))
     }
 
     /// Leases out that try a provider after its cooldown.
@@ -350,7 +352,7 @@ impl<'a> Locked<'a> {
     /// The quotas that a lease of this definition was charged on. It holds a slot on every concurrency quota: one that
     /// came later counted it when it came.
     fn charged(self, epoch: u32) -> impl Iterator<Item = (u32, QuotaRef<'a>)> {
-        let links = self.wired.links.iter().map(|link| (link, link.quota()));
+        let links = self.wired.links.iter().map(|link| (link, link.quota(&self.wired.journal)));
         let charged = move |(link, q): &(&Link, QuotaRef<'_>)| {
             link.since <= u64::from(epoch) || q.dimension() == Dimension::Concurrency
         };

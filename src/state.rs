@@ -66,13 +66,12 @@ pub(crate) struct Link {
 
 impl Link {
     #[inline]
-    pub(crate) fn quota(&self) -> QuotaRef<'_> {
-        QuotaRef::new(&self.quota, &self.marks)
+    pub(crate) fn quota<'a>(&'a self, journal: &'a Journal) -> QuotaRef<'a> {
+        QuotaRef::new(&self.quota, &self.marks, journal)
     }
 
     fn keep(&self, journal: &Journal) {
         journal.keep(std::slice::from_ref(&*self.quota));
-        journal.keep(&self.marks);
     }
 }
 
@@ -462,14 +461,17 @@ impl State {
         }
         let journal = Journal::at(provider.journal.get(), &self.journals, &self.memory);
         journal.keep(std::slice::from_ref(&*provider));
-        new.links.iter().chain(old.iter().filter(goes)).for_each(|link| link.keep(&journal));
+        for link in new.links.iter().chain(old.iter().filter(goes)) {
+            link.keep(&journal);
+            journal.keep(&link.marks);
+        }
         let operation = Operation { journal: &journal, memory: &self.memory };
         let in_flight = provider.in_flight.get();
         // Slots that the old definition holds go back, and the new one takes its own.
         old.iter().filter(|link| link.quota.is_concurrency()).for_each(|link| link.quota.give_slots(in_flight));
         for link in old.iter().filter(goes) {
             // Its leases will not release what they reserved on a quota that goes.
-            let q = link.quota();
+            let q = link.quota(&journal);
             provider.leases.active(&self.leases).filter(|lease| u64::from(lease.epoch) >= link.since).for_each(
                 |lease| {
                     q.forget_pending(lease.usage.of(q.dimension()));
@@ -480,7 +482,7 @@ impl State {
             let Some(quota) = book.quotas.get(link.index as usize) else { continue };
             // Once: the next provider of a pool finds them in use.
             let marks = reserved.marks.get(&link.index).copied().filter(|marks| !link.quota.uses(*marks));
-            QuotaRef::define(&link.quota, &self.marks, &quota.config, marks, now);
+            QuotaRef::define(&link.quota, &self.marks, &quota.config, marks, &journal, now);
             link.quota.pool.set(quota.pool_name.map_or(0, |name| name + 1));
         }
         provider.peak_until.set(0);

@@ -252,7 +252,7 @@ pub(super) fn insert(q: &QuotaRef<'_>, i: usize, mark: Content) {
 }
 
 /// Puts a mark behind the last, in the usual case and in as few steps as that takes: it is later, fits the layout without being
-/// rounded, and leaves a slot free. Whether it is done.
+/// rounded, and leaves a slot free. Whether it is done. What the slot held before is nothing that anyone would want back.
 #[inline]
 pub(super) fn append(q: &QuotaRef<'_>, time: u64, count: u64) -> bool {
     let (ring, layout) = (Ring::of(q), Layout::of(q));
@@ -404,9 +404,10 @@ fn count_ahead(q: &QuotaRef<'_>, end: u64) -> (u64, u64) {
     (sum, next)
 }
 
-/// Before the `i`-th mark changes: what is known of those up to it holds no longer.
+/// Before the `i`-th mark changes, or one behind it: what is known of those up to it holds no longer.
 #[inline]
 fn touch(q: &QuotaRef<'_>, i: usize) {
+    q.journal.keep_once(q.marks);
     let ring = Ring::of(q);
     if i <= ring.ahead {
         q.quota.words[NEXT].set(0);

@@ -17,6 +17,7 @@ use crate::clock::Now;
 use crate::config::{Dimension, QuotaConfig, Strategy};
 #[cfg(unix)]
 use crate::config::{MAX_SKEW_NS, MAX_SPAN_NS};
+use crate::journal::Journal;
 use crate::lock::Lock;
 use crate::table::{Run, Table};
 
@@ -67,6 +68,8 @@ pub(crate) struct Quota {
 pub(crate) struct QuotaRef<'a> {
     pub(crate) quota: &'a Quota,
     marks: &'a [Mark],
+    /// Where the marks are written down before one of them changes; the quota is there already.
+    journal: &'a Journal,
 }
 
 impl Quota {
@@ -140,7 +143,8 @@ impl Quota {
         let stays = broken_off && (window == 0) == (strategy == Strategy::Concurrency) && window <= MAX_SPAN_NS;
         let same = stays || (strategy == config.strategy() && window == config.window_ns);
         let (at, len) = self.marks_run();
-        let q = QuotaRef::new(self, marks.run(at, len));
+        let nobody_else = Journal::default();
+        let q = QuotaRef::new(self, marks.run(at, len), &nobody_else);
         self.latest.set(self.latest.get().min(Now::LAST_MONO));
         if !stays {
             strategy = config.strategy();
@@ -188,8 +192,8 @@ fn without(capacity: u64, headroom: f64) -> u64 {
 impl<'a> QuotaRef<'a> {
     /// The counter with the marks that it has now.
     #[inline]
-    pub(crate) fn new(quota: &'a Quota, marks: &'a [Mark]) -> Self {
-        Self { quota, marks }
+    pub(crate) fn new(quota: &'a Quota, marks: &'a [Mark], journal: &'a Journal) -> Self {
+        Self { quota, marks, journal }
     }
 
     #[inline]
@@ -386,16 +390,18 @@ impl<'a> QuotaRef<'a> {
     }
 
     /// Gives the record its definition, new or changed. What is counted stays counted; if the strategy changes, as used
-    /// now. `reserved` are the marks that were reserved for it: links to the ones that it had are to be renewed.
+    /// now. `reserved` are the marks that were reserved for it: links to the ones that it had are to be renewed. The journal has
+    /// the quota and its marks.
     pub(crate) fn define(
         quota: &'a Quota,
         marks: &'a Table<Mark>,
         config: &QuotaConfig,
         reserved: Option<u32>,
+        journal: &'a Journal,
         now: Now,
     ) {
         let old_run = marks.run(quota.marks_at.get() as usize, quota.marks_len.get() as usize);
-        let old = Self::new(quota, old_run);
+        let old = Self::new(quota, old_run, journal);
         let carried = (old.strategy() != config.strategy()).then(|| old.used(now));
         let mut run = old_run;
         if let Some(at) = reserved {
@@ -425,7 +431,7 @@ impl<'a> QuotaRef<'a> {
             // As one charge, of which nothing is refunded but what is on the wire.
             quota.gone.set(now.mono);
             if used > 0 {
-                Self::new(quota, run).record(now, now.mono.saturating_add(quota.lead.get()), used);
+                Self::new(quota, run, journal).record(now, now.mono.saturating_add(quota.lead.get()), used);
             }
         }
     }

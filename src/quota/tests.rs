@@ -18,11 +18,13 @@ const UNIX: u64 = 1_767_225_600 * NS_PER_SEC;
 struct Bed {
     quota: Quota,
     marks: Table<Mark>,
+    journal: Journal,
 }
 
 impl Bed {
     fn new(config: &QuotaConfig) -> Self {
-        let bed = Self { quota: Quota::default(), marks: Table::new(&Arc::new(Memory::heap())) };
+        let marks = Table::new(&Arc::new(Memory::heap()));
+        let bed = Self { quota: Quota::default(), marks, journal: Journal::default() };
         bed.define(config, at(0));
         bed
     }
@@ -31,12 +33,12 @@ impl Bed {
         let needs = Quota::marks_for(config);
         let more = needs > self.quota.marks_run().1;
         let reserved = more.then(|| self.marks.append(needs).unwrap() as u32);
-        QuotaRef::define(&self.quota, &self.marks, config, reserved, now);
+        QuotaRef::define(&self.quota, &self.marks, config, reserved, &self.journal, now);
     }
 
     fn q(&self) -> QuotaRef<'_> {
         let (at, len) = (self.quota.marks_at.get(), self.quota.marks_len.get());
-        QuotaRef::new(&self.quota, self.marks.run(at as usize, len as usize))
+        QuotaRef::new(&self.quota, self.marks.run(at as usize, len as usize), &self.journal)
     }
 
     fn forecast(&self, now: u64) -> forecast::Forecast {
