@@ -486,12 +486,10 @@ public final class Engine implements AutoCloseable {
     }
 
     private Scratch enter() {
-        handle.enter();
-        return Scratch.take();
+        return handle.enter();
     }
 
     private void leave(Scratch scratch) {
-        scratch.give();
-        handle.leave();
+        handle.leave(scratch);
     }
 }

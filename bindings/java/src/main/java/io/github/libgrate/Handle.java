@@ -2,21 +2,27 @@ package io.github.libgrate;
 
 import java.lang.ref.Cleaner;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.concurrent.atomic.AtomicLong;
 import java.util.function.LongConsumer;
 
 /**
- * Owns something of the library's and counts the calls under way with it, so that it is freed once, after the last of them,
- * whatever thread closes it meanwhile and in whatever order the garbage collector finds things.
+ * Owns something of the library's, so that it is freed once, after the last call under way with it, whatever thread closes it
+ * meanwhile and in whatever order the garbage collector finds things.
+ *
+ * <p>Calls are counted only then, by the {@link Scratch} that each of them has: a counter would be one more thing that all threads
+ * write to.
  */
 final class Handle {
     private static final Cleaner CLEANER = Cleaner.create();
-    private static final int CLOSED = Integer.MIN_VALUE;
+    private static final AtomicLong NUMBERS = new AtomicLong();
 
     final long address;
     private final String what;
     private final LongConsumer free;
-    private final AtomicInteger state = new AtomicInteger(); // calls under way, and CLOSED
+    private final long number = NUMBERS.incrementAndGet();
+    private final AtomicInteger left = new AtomicInteger(); // calls that were under way when it was closed
     private final Cleaner.Cleanable cleanable;
+    private volatile boolean closed;
 
     /** {@code owner} is what closes it by becoming unreachable; {@code what} is its name in messages. */
     Handle(Object owner, String what, long address, LongConsumer free) {
@@ -27,19 +33,18 @@ final class Handle {
     }
 
     /** Before a call; each is followed by {@link #leave}. */
-    void enter() {
-        int before;
-        do {
-            before = state.get();
-            if (before < 0) {
-                throw new ClosedException("this " + what + " is closed");
-            }
-        } while (!state.compareAndSet(before, before + 1));
+    Scratch enter() {
+        Scratch scratch = Scratch.take(number);
+        if (closed) {
+            leave(scratch);
+            throw new ClosedException("this " + what + " is closed");
+        }
+        return scratch;
     }
 
-    void leave() {
-        if (state.decrementAndGet() == CLOSED) {
-            free.accept(address);
+    void leave(Scratch scratch) {
+        if (!scratch.give(number)) {
+            add(-1);
         }
     }
 
@@ -49,12 +54,18 @@ final class Handle {
     }
 
     private void closed() {
-        if (state.getAndAccumulate(CLOSED, (calls, closed) -> calls | closed) == 0) {
+        closed = true;
+        add(Scratch.disown(number));
+    }
+
+    /** The sum is 0 once: while it lacks those that {@link #closed} found, it is less. */
+    private void add(int calls) {
+        if (left.addAndGet(calls) == 0) {
             free.accept(address);
         }
     }
 
     boolean isClosed() {
-        return state.get() < 0;
+        return closed;
     }
 }

@@ -62,11 +62,11 @@ public final class MockClock implements AutoCloseable {
 
     /** A call with the address of the clock, which stays meanwhile. */
     long call(LongUnaryOperator function) {
-        handle.enter();
+        Scratch scratch = handle.enter();
         try {
             return function.applyAsLong(handle.address);
         } finally {
-            handle.leave();
+            handle.leave(scratch);
         }
     }
 

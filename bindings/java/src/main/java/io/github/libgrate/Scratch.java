@@ -1,10 +1,12 @@
 package io.github.libgrate;
 
 import java.nio.charset.StandardCharsets;
-import java.util.concurrent.atomic.AtomicReferenceArray;
+import java.util.Arrays;
+import java.util.concurrent.atomic.AtomicLongArray;
 
 /**
  * The arguments and results of one call, in memory that is used again. Whoever takes one has it alone until it gives it back.
+ * Meanwhile the number of its {@link Handle} stands in it: so the calls under way can be found, and need not be counted.
  *
  * <p>They wait in a pool, not in thread-locals: those would cost memory for each of a million virtual threads, and would keep
  * the class loader of a web application alive.
@@ -21,12 +23,13 @@ final class Scratch {
 
     private static final int MAX_KEPT_ARENA = 128 * 1024;
 
-    private static final int SLOTS = 64;
-    private static final int PROBES = 8;
-    /** References per cache line and its neighbour: threads that use their own slot do not disturb each other. */
-    private static final int STRIDE = 32;
+    /** The number of those who have no handle. */
+    private static final long NO_HANDLE = Long.MAX_VALUE;
+    /** Longs per cache line and its neighbour: threads that use their own scratch do not disturb each other. */
+    private static final int LINES = 16;
 
-    private static final AtomicReferenceArray<Scratch> POOL = new AtomicReferenceArray<>(SLOTS * STRIDE);
+    /** Doubled when more calls are made at one time. */
+    private static volatile Scratch[] pool = filled(new Scratch[64], 0);
 
     final Memory memory = new Memory(SIZE);
     final long address = memory.address;
@@ -34,10 +37,10 @@ final class Scratch {
     private String name;
     private Memory arena;
     private int used;
-    private int slot; // of the pool, where it came from
+    /** In the middle, the taker's number, which is negative once it is disowned; 0: it can be taken. */
+    private final AtomicLongArray user = new AtomicLongArray(2 * LINES);
 
-    private Scratch(int slot) {
-        this.slot = slot;
+    private Scratch() {
         memory.putInt(REQUEST, Structs.Request.SIZE);
         memory.putInt(RESPONSE, Structs.Response.SIZE);
         memory.putInt(DECISION, Structs.Decision.SIZE);
@@ -45,34 +48,67 @@ final class Scratch {
     }
 
     static Scratch take() {
-        int home = (int) Thread.currentThread().getId();
-        for (int i = 0; i < PROBES; i++) {
-            int slot = ((home + i) & (SLOTS - 1)) * STRIDE;
-            if (POOL.getOpaque(slot) != null) {
-                Scratch taken = POOL.getAndSet(slot, null);
-                if (taken != null) {
-                    taken.slot = slot;
-                    return taken;
-                }
-            }
-        }
-        return new Scratch((home & (SLOTS - 1)) * STRIDE);
+        return take(NO_HANDLE);
     }
 
-    /** If others do the same at the same time, one of them may be lost: then the garbage collector takes it. */
+    static Scratch take(long number) {
+        int home = (int) Thread.currentThread().getId();
+        Scratch[] scratches = pool;
+        Scratch first = scratches[home & scratches.length - 1];
+        return first.isTakenBy(number) ? first : takeAnother(home, number);
+    }
+
+    private static Scratch takeAnother(int home, long number) {
+        while (true) {
+            Scratch[] scratches = pool;
+            for (int i = 1; i <= scratches.length; i++) {
+                Scratch scratch = scratches[home + i & scratches.length - 1];
+                if (scratch.isTakenBy(number)) {
+                    return scratch;
+                }
+            }
+            enlarge(scratches);
+        }
+    }
+
+    private boolean isTakenBy(long number) {
+        return user.compareAndSet(LINES, 0, number);
+    }
+
+    private static synchronized void enlarge(Scratch[] full) {
+        if (pool == full) {
+            pool = filled(Arrays.copyOf(full, 2 * full.length), full.length);
+        }
+    }
+
+    private static Scratch[] filled(Scratch[] scratches, int from) {
+        for (int i = from; i < scratches.length; i++) {
+            scratches[i] = new Scratch();
+        }
+        return scratches;
+    }
+
     void give() {
+        give(NO_HANDLE);
+    }
+
+    /** Returns whether it was still the taker's. */
+    boolean give(long number) {
         if (arena != null && arena.size() > MAX_KEPT_ARENA) {
             arena = null;
         }
-        int at = slot;
-        for (int i = 0; i < PROBES; i++) {
-            if (POOL.getOpaque(at) == null) {
-                POOL.setRelease(at, this);
-                return;
+        return user.getAndSet(LINES, 0) == number;
+    }
+
+    /** Tells the calls under way with this number, by their {@link #give}, that they are counted. Returns how many there are. */
+    static int disown(long number) {
+        int calls = 0;
+        for (Scratch scratch : pool) {
+            if (scratch.user.compareAndSet(LINES, number, -number)) {
+                calls++;
             }
-            at = at + STRIDE & SLOTS * STRIDE - 1;
         }
-        // More calls at one time than slots: likewise.
+        return calls;
     }
 
     /**
@@ -80,7 +116,7 @@ final class Scratch {
      * library reads it faster if it was not written a moment ago.
      */
     long name(String name) throws InvalidNameException {
-        if (!name.equals(this.name)) {
+        if (name != this.name && !name.equals(this.name)) {
             this.name = null;
             Text.name(name, memory.bytes, NAME);
             this.name = name;

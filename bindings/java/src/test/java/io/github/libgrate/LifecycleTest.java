@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.lang.ref.WeakReference;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
@@ -59,14 +60,18 @@ class LifecycleTest {
     void aCallUnderWayIsFinishedFirst() {
         AtomicInteger freed = new AtomicInteger();
         Handle handle = new Handle(new Object(), "thing", 7, address -> freed.addAndGet((int) address));
-        handle.enter();
-        handle.enter();
+        List<Scratch> calls = new ArrayList<>();
+        for (int i = 0; i < 1000; i++) {
+            calls.add(handle.enter());
+        }
+        handle.leave(calls.remove(0));
         handle.close();
         handle.close();
         assertThrows(IllegalStateException.class, handle::enter);
-        handle.leave();
+        Scratch last = calls.remove(0);
+        calls.forEach(handle::leave);
         assertEquals(0, freed.get());
-        handle.leave();
+        handle.leave(last);
         assertEquals(7, freed.get());
         assertThrows(IllegalStateException.class, handle::enter);
         assertEquals(7, freed.get());
