@@ -15,9 +15,9 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define BATCHES 100
-#define WARM_UP 10 /* batches that do not count */
-#define CALLS 10000
+#define BATCHES 2000
+#define WARM_UP 200 /* batches that do not count */
+#define CALLS 500   /* so few that other programs interrupt few batches, and not all of them, on a busy machine */
 
 static volatile uint32_t version;
 static grate_engine *engine;

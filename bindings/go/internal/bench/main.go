@@ -14,10 +14,10 @@ import (
 )
 
 const (
-	batches    = 40
-	warmUp     = 5 // batches that do not count
-	emptyCalls = 200_000
-	cycles     = 50_000
+	batches    = 2000
+	warmUp     = 200 // batches that do not count
+	emptyCalls = 5000
+	cycles     = 500 // as few as in bench.c
 )
 
 func main() {
