@@ -61,12 +61,7 @@ const KNOWN: u32 = 56;
 impl Estimator {
     /// Takes in what a request used, as far as the response tells. `quantile` is the one to learn; 0 is none. Whether that
     /// was the first thing it learned.
-    #[inline]
     pub(crate) fn learn(&self, used: &Reported, quantile: f64) -> bool {
-        !used.is_empty() && self.learn_told(used, quantile)
-    }
-
-    fn learn_told(&self, used: &Reported, quantile: f64) -> bool {
         let before = self.seen.get();
         let mut seen = before | u64::from(used.told()) << KNOWN;
         for (i, units) in used.amounts() {
@@ -79,7 +74,7 @@ impl Estimator {
         if seen != before {
             self.seen.set(seen);
         }
-        before == 0
+        before == 0 && seen != 0
     }
 
     /// Makes sense of cells that may be anything: what makes none is forgotten.

@@ -228,7 +228,8 @@ impl<'a> Locked<'a> {
 
     /// Learns what requests use from one that went well.
     fn learn_usage(&self, request: &Grant, used: &Reported, quantile: f64) {
-        if let Some(estimator) = self.estimator(request.estimator)
+        if !used.is_empty()
+            && let Some(estimator) = self.estimator(request.estimator)
             && estimator.learn(used, quantile)
         {
             self.state.head().knowing.count();
