@@ -81,7 +81,7 @@ with_thread() {
 under_valgrind() {
     lib=$TARGET/release
     # It runs one thread at a time: fairly, or one that waits for another may keep it out.
-    checked='valgrind -q --fair-sched=try --leak-check=full --show-leak-kinds=all
+    checked='valgrind -q --fair-sched=try --suppressions=scripts/valgrind.supp --leak-check=full --show-leak-kinds=all
         --errors-for-leak-kinds=all --error-exitcode=1'
     built mistakes "$bin/mistakes" || return
     one 'valgrind: no mistake, no report' $checked "$bin/mistakes" none

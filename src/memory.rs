@@ -6,12 +6,13 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
+
 use crate::cell::Cell;
 use crate::lock::{Guard, Lock};
 #[cfg(unix)]
 use crate::shared::Sharing;
 use crate::shared::process::{self, Process, User};
-use crate::sync::Mutex;
 use crate::table::{CHUNKS, chunks_for, records_of};
 
 /// A record: cells and nothing else.

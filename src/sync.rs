@@ -1,24 +1,9 @@
 //! What the hand-made locks are made of. `tools/model` compiles them with loom's in the place of these, and tries the orders
 //! in which threads may take their steps.
 
-use std::sync::{MutexGuard, PoisonError};
-
+pub(crate) use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub(crate) use std::sync::atomic;
 pub(crate) use std::{hint, thread};
-
-/// A mutex for what a panic leaves as it should be.
-#[derive(Debug, Default)]
-pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
-
-impl<T> Mutex<T> {
-    pub(crate) fn new(value: T) -> Self {
-        Self(std::sync::Mutex::new(value))
-    }
-
-    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 pub(crate) const STRIPES: usize = 1 << STRIPE_BITS;
 /// Two threads meet on one stripe in one of 64 cases, and are then somewhat slower.

@@ -1,12 +1,14 @@
-//! loom's parts in the form of `src/sync.rs`. Some can be made weaker than they were asked to be, to see that the models notice.
+//! loom's parts in the form of `src/sync.rs`: that of parking_lot, whose guards come without a `Result`. Some can be made
+//! weaker than they were asked to be, to see that the models notice.
 
 use std::sync::PoisonError;
+
+pub(crate) use loom::sync::{RwLockReadGuard, RwLockWriteGuard};
 
 pub(crate) mod atomic {
     use std::sync::OnceLock;
 
-    use loom::sync::atomic::fence;
-    pub(crate) use loom::sync::atomic::{AtomicU32, Ordering};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
     /// What is made weaker.
     #[derive(Clone, Copy, PartialEq, Eq)]
@@ -19,8 +21,6 @@ pub(crate) mod atomic {
         Min,
         /// A reader of the gate lets go between two looks.
         Hold,
-        /// Steps of which all threads should see one order are seen in different ones.
-        Order,
     }
 
     pub(crate) static PLANTED: OnceLock<Planted> = OnceLock::new();
@@ -29,42 +29,12 @@ pub(crate) mod atomic {
         PLANTED.get() == Some(&what)
     }
 
-    /// loom takes `SeqCst` for less than it is, and knows the one order of all such steps from fences only.
-    fn in_order<T>(order: Ordering, step: impl FnOnce() -> T) -> T {
-        let fences = order == Ordering::SeqCst && !planted(Planted::Order);
-        if fences {
-            fence(Ordering::SeqCst);
-        }
-        let result = step();
-        if fences {
-            fence(Ordering::SeqCst);
-        }
-        result
-    }
-
-    #[derive(Debug, Default)]
-    pub(crate) struct AtomicBool(loom::sync::atomic::AtomicBool);
-
-    impl AtomicBool {
-        pub(crate) fn new(value: bool) -> Self {
-            Self(loom::sync::atomic::AtomicBool::new(value))
-        }
-
-        pub(crate) fn load(&self, order: Ordering) -> bool {
-            in_order(order, || self.0.load(order))
-        }
-
-        pub(crate) fn store(&self, value: bool, order: Ordering) {
-            in_order(order, || self.0.store(value, order));
-        }
-    }
-
     #[derive(Debug, Default)]
     pub(crate) struct AtomicU64(loom::sync::atomic::AtomicU64);
 
     impl AtomicU64 {
         pub(crate) fn load(&self, order: Ordering) -> u64 {
-            in_order(order, || self.0.load(order))
+            self.0.load(order)
         }
 
         pub(crate) fn store(&self, value: u64, order: Ordering) {
@@ -99,11 +69,7 @@ pub(crate) mod atomic {
         }
 
         pub(crate) fn fetch_add(&self, n: u64, order: Ordering) -> u64 {
-            in_order(order, || self.0.fetch_add(n, order))
-        }
-
-        pub(crate) fn fetch_sub(&self, n: u64, order: Ordering) -> u64 {
-            self.0.fetch_sub(n, if planted(Planted::Release) { Ordering::Relaxed } else { order })
+            self.0.fetch_add(n, order)
         }
     }
 }
@@ -132,6 +98,22 @@ impl<T> Mutex<T> {
 
     pub(crate) fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(crate) struct RwLock<T>(loom::sync::RwLock<T>);
+
+impl<T> RwLock<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(loom::sync::RwLock::new(value))
+    }
+
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, T> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, T> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
