@@ -599,3 +599,6 @@ impl Drop for Engine {
         }
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests;

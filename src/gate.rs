@@ -127,4 +127,32 @@ mod tests {
         gate.write(|_| ());
         gate.write(|_| ());
     }
+
+    #[test]
+    fn who_changes_it_again_and_again_lets_readers_in() {
+        let (gate, changes) = (Gate::new(0u64), std::sync::atomic::AtomicU64::new(0));
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let most = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    gate.write(|_| {
+                        let begun = std::time::Instant::now();
+                        while begun.elapsed() < std::time::Duration::from_micros(500) {}
+                    });
+                    changes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                }
+            });
+            let missed = |_| {
+                let before = changes.load(std::sync::atomic::Ordering::Relaxed);
+                drop(gate.read());
+                changes.load(std::sync::atomic::Ordering::Relaxed) - before
+            };
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            let changes = || changes.load(std::sync::atomic::Ordering::Relaxed);
+            let most = (0..).take_while(|_| changes() < 3000).map(missed).max();
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            most
+        });
+        assert!(most < Some(400), "so many changes while a reader waited: {most:?}");
+    }
 }

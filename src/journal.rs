@@ -79,7 +79,7 @@ impl Journal {
     /// The same for records that may have been written down already.
     #[inline]
     pub(crate) fn keep_once<T: Stored>(&self, records: &[T]) {
-        if self.is_kept() && !self.has(records.as_ptr().addr()) {
+        if self.is_kept() && !records.is_empty() && !self.has(records.as_ptr().addr()) {
             self.keep(records);
         }
     }
@@ -87,7 +87,8 @@ impl Journal {
     /// Whether what begins there is written down.
     fn has(&self, at: usize) -> bool {
         let at = ((at - self.base) / WORD) as u64;
-        let mut rest = &self.words[1..=self.words[0].0.get() as usize];
+        let used = self.words[0].0.get() as usize;
+        let mut rest = self.words.get(1..).and_then(|words| words.get(..used)).unwrap_or_default();
         while let [head, behind @ ..] = rest {
             let head = head.0.get();
             if head >> LEN_BITS == at {

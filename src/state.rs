@@ -461,10 +461,7 @@ impl State {
         }
         let journal = Journal::at(provider.journal.get(), &self.journals, &self.memory);
         journal.keep(std::slice::from_ref(&*provider));
-        for link in new.links.iter().chain(old.iter().filter(goes)) {
-            link.keep(&journal);
-            journal.keep(&link.marks);
-        }
+        new.links.iter().chain(old.iter().filter(goes)).for_each(|link| link.keep(&journal));
         let operation = Operation { journal: &journal, memory: &self.memory };
         let in_flight = provider.in_flight.get();
         // Slots that the old definition holds go back, and the new one takes its own.

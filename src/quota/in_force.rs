@@ -267,6 +267,8 @@ impl QuotaRef<'_> {
             self.change_limit(now, limit, source);
         }
         let Some(remaining) = told.remaining else { return };
+        // What follows may be the second charge of an operation: see `marks::append`.
+        self.journal.keep_once(self.marks);
         self.close(now, remaining, told.reset_ns);
         if let Some(reset) = told.reset_ns.filter(|&reset| reset > 0 && reset <= self.window_ns())
             && self.strategy() == Strategy::FixedWindow

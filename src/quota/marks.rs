@@ -252,7 +252,8 @@ pub(super) fn insert(q: &QuotaRef<'_>, i: usize, mark: Content) {
 }
 
 /// Puts a mark behind the last, in the usual case and in as few steps as that takes: it is later, fits the layout without being
-/// rounded, and leaves a slot free. Whether it is done. What the slot held before is nothing that anyone would want back.
+/// rounded, and leaves a slot free. Whether it is done. An operation
+/// does so once at most before all marks are written down: then the slot held none when it began, or [`remove_oldest`] saw to it.
 #[inline]
 pub(super) fn append(q: &QuotaRef<'_>, time: u64, count: u64) -> bool {
     let (ring, layout) = (Ring::of(q), Layout::of(q));
@@ -320,6 +321,10 @@ pub(super) fn remove_oldest(q: &QuotaRef<'_>) {
     let Some(mark) = get(q, 0) else { return };
     q.quota.used.sub(mark.count);
     let ring = Ring::of(q);
+    if ring.len == q.marks.len() {
+        // What is put behind the last may lie where this one does.
+        q.journal.keep_once(q.marks);
+    }
     if ring.ahead > 0 {
         q.quota.words[AHEAD].sub(mark.count);
     }
@@ -404,7 +409,7 @@ fn count_ahead(q: &QuotaRef<'_>, end: u64) -> (u64, u64) {
     (sum, next)
 }
 
-/// Before the `i`-th mark changes, or one behind it: what is known of those up to it holds no longer.
+/// Before the `i`-th mark changes, or one behind it: all are written down, and what is known of those up to it holds no longer.
 #[inline]
 fn touch(q: &QuotaRef<'_>, i: usize) {
     q.journal.keep_once(q.marks);

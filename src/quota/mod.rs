@@ -143,8 +143,8 @@ impl Quota {
         let stays = broken_off && (window == 0) == (strategy == Strategy::Concurrency) && window <= MAX_SPAN_NS;
         let same = stays || (strategy == config.strategy() && window == config.window_ns);
         let (at, len) = self.marks_run();
-        let nobody_else = Journal::default();
-        let q = QuotaRef::new(self, marks.run(at, len), &nobody_else);
+        let no_journal = Journal::default();
+        let q = QuotaRef::new(self, marks.run(at, len), &no_journal);
         self.latest.set(self.latest.get().min(Now::LAST_MONO));
         if !stays {
             strategy = config.strategy();
@@ -391,7 +391,7 @@ impl<'a> QuotaRef<'a> {
 
     /// Gives the record its definition, new or changed. What is counted stays counted; if the strategy changes, as used
     /// now. `reserved` are the marks that were reserved for it: links to the ones that it had are to be renewed. The journal has
-    /// the quota and its marks.
+    /// the quota.
     pub(crate) fn define(
         quota: &'a Quota,
         marks: &'a Table<Mark>,

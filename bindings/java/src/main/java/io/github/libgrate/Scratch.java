@@ -21,7 +21,8 @@ final class Scratch {
     static final int OUT = NAME + Text.NAME_SIZE;
     private static final int SIZE = OUT + Long.BYTES;
 
-    private static final int MAX_KEPT_ARENA = 128 * 1024;
+    /** Bytes of all arenas together that are kept, however many calls are made at one time. */
+    private static final int MAX_KEPT_ARENAS = 8 * 1024 * 1024;
 
     /** The number of those who have no handle. */
     private static final long NO_HANDLE = Long.MAX_VALUE;
@@ -63,7 +64,8 @@ final class Scratch {
             Scratch[] scratches = pool;
             for (int i = 1; i <= scratches.length; i++) {
                 Scratch scratch = scratches[home + i & scratches.length - 1];
-                if (scratch.isTakenBy(number)) {
+                // A look first: a step on one in use would take its cache line from the user.
+                if (scratch.user.getOpaque(LINES) == 0 && scratch.isTakenBy(number)) {
                     return scratch;
                 }
             }
@@ -94,7 +96,7 @@ final class Scratch {
 
     /** Returns whether it was still the taker's. */
     boolean give(long number) {
-        if (arena != null && arena.size() > MAX_KEPT_ARENA) {
+        if (arena != null && arena.size() > MAX_KEPT_ARENAS / pool.length) {
             arena = null;
         }
         return user.getAndSet(LINES, 0) == number;
@@ -116,7 +118,7 @@ final class Scratch {
      * library reads it faster if it was not written a moment ago.
      */
     long name(String name) throws InvalidNameException {
-        if (name != this.name && !name.equals(this.name)) {
+        if (!name.equals(this.name)) {
             this.name = null;
             Text.name(name, memory.bytes, NAME);
             this.name = name;

@@ -97,6 +97,8 @@ class ErrorsTest {
 
     @Test
     void nulls() {
+        // What the last call left in the memory that is used again does not stand for what is missing.
+        assertThrows(InvalidNameException.class, () -> engine.acquire("api\0x"));
         for (Executable call : List.<Executable>of(
                 () -> engine.acquire(null),
                 () -> engine.acquire("api", null),
