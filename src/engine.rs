@@ -600,5 +600,6 @@ impl Drop for Engine {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests;
