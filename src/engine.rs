@@ -521,7 +521,8 @@ impl Engine {
         let mut expire = head.next_expiry.get() <= now.mono;
         #[cfg(unix)]
         if let Some(file) = self.state.memory.sharing().filter(|_| head.next_tick.get() <= now.mono) {
-            let a_second_begins = head.next_tick.get() / NS_PER_SEC != now.mono / NS_PER_SEC;
+            let last_tick = head.next_tick.get().saturating_sub(TICK_NS);
+            let a_second_begins = last_tick / NS_PER_SEC != now.mono / NS_PER_SEC;
             // Who computed when the next lease expires may have died before it was done.
             expire |= a_second_begins;
             head.next_tick.set(now.mono.saturating_add(TICK_NS));

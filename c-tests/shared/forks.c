@@ -20,6 +20,7 @@
 #define THREADS 2
 #define FORKS 40
 #define CALLS 200
+#define PLACES 256 /* on the list of users */
 #define MS UINT64_C(1000000)
 
 static const char JSON[] =
@@ -30,10 +31,16 @@ static const char JSON[] =
 static const char *path;
 static int stop;
 
-static grate_engine *make(void)
+static grate_engine *make_with(const grate_clock *clock)
 {
     grate_engine_config config = GRATE_ENGINE_CONFIG_INIT;
+    config.clock = clock;
     return open_state(path, &config, JSON);
+}
+
+static grate_engine *make(void)
+{
+    return make_with(NULL);
 }
 
 static uint64_t acquire(grate_engine *engine)
@@ -268,7 +275,6 @@ TEST(many_that_die_at_once)
 
 TEST(more_users_than_the_list_has_places)
 {
-    enum { PLACES = 256 };
     static grate_engine *engines[PLACES];
     grate_engine_config config = GRATE_ENGINE_CONFIG_INIT;
     grate_error error = GRATE_ERROR_INIT;
@@ -307,6 +313,30 @@ TEST(more_users_than_the_list_has_places)
     grate_engine_free(engines[0]);
 }
 
+TEST(the_unlisted_are_looked_after_whenever_in_a_second_calls_come)
+{
+    static grate_engine *engines[PLACES];
+    grate_clock *clock = grate_clock_mock_new(0);
+    int i, n;
+    unlink(path);
+    for (i = 0; i < PLACES; i++) {
+        engines[i] = make_with(clock);
+    }
+    for (n = 0; n < 25; n++) {
+        lose(engines[0], 1);
+        for (i = 0; i < 6; i++) {
+            grate_clock_advance_ms(clock, 200);
+            use(engines[0]);
+        }
+        CHECK_EQ_U64(in_flight(engines[0]), 0);
+        grate_clock_advance_ms(clock, 10);
+    }
+    for (i = 0; i < PLACES; i++) {
+        grate_engine_free(engines[i]);
+    }
+    grate_clock_free(clock);
+}
+
 TEST(a_process_that_may_make_no_large_files)
 {
     pid_t child = fork();
@@ -334,6 +364,7 @@ int main(void)
     RUN(a_child_that_can_open_no_more_files_lives);
     RUN(many_that_die_at_once);
     RUN(more_users_than_the_list_has_places);
+    RUN(the_unlisted_are_looked_after_whenever_in_a_second_calls_come);
     RUN(a_process_that_may_make_no_large_files);
     return check_report("shared_forks");
 }
