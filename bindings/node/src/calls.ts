@@ -68,7 +68,7 @@ export const isFast = fast !== undefined;
 /** The least that a call can be. */
 export const version: () => number = fast === undefined ? grate_version : fast.version;
 
-type Route = (engine: Address, name: Address) => number;
+export type Route = (engine: Address, name: Address) => number;
 
 function route(call: typeof grate_engine_acquire, fastCall: (() => void) | undefined): Route {
   if (fastCall === undefined) return (engine, name) => call(engine, name, REQUEST, DECISION, ERROR_ADDRESS);

@@ -16,7 +16,7 @@ import * as memory from "./memory";
 import { encodeName } from "./names";
 import { type Address, NULL, library, readText } from "./native";
 import { putReport } from "./report";
-import { type Room, putRequest } from "./request";
+import * as request from "./request";
 import { readMetrics, readProviderState } from "./state";
 import {
   DIMENSIONS,
@@ -32,13 +32,17 @@ import {
 
 // Constants of this module are faster than those of another.
 const { DECISION, ENGINE_CONFIG, ERROR_ADDRESS, METRICS, OUT, OUT_ADDRESS, PROVIDER_STATE } = memory;
-const { at, check, f64, i32, getNumber, putNumber } = memory;
+const { at, check, f64, i32, getNumber, putGiven, putNumber } = memory;
 const { acquire, complete, putLeaseNumber, select } = calls;
 
 const RESPONSE_ADDRESS = at(memory.RESPONSE);
 const PROVIDER = DECISION + layout.Decision.at.provider;
-const PROVIDER_LOW = PROVIDER >> 2;
-const PROVIDER_HIGH = PROVIDER_LOW + 1;
+// Of the request.
+const TOKENS = memory.REQUEST + layout.Request.at.tokens;
+const INPUT_TOKENS = memory.REQUEST + layout.Request.at.input_tokens;
+const OUTPUT_TOKENS = memory.REQUEST + layout.Request.at.output_tokens;
+const BYTES = memory.REQUEST + layout.Request.at.bytes;
+const COST = memory.REQUEST + layout.Request.at.cost_micro_usd;
 const CANDIDATES_LEN = DECISION + layout.Decision.at.candidates_len;
 
 const EMPTY = {};
@@ -92,9 +96,8 @@ export class Engine {
   readonly #words: BigInt64Array;
   // Names by address: they stay where they are as long as the engine.
   readonly #names = new Map<Address, string>([[NULL, ""]]);
-  // The latest one, by the halves of its address: most often it is the next one, too.
-  #providerLow = 0;
-  #providerHigh = 0;
+  // The latest one: most often it is the next one, too.
+  #providerAddress: Address = NULL;
   #provider = "";
 
   /** `config` is applied as by `configure`, and fails as there. Throws `StateFileError` if the state file cannot be used. */
@@ -178,9 +181,7 @@ export class Engine {
    * `UnknownCapabilityError`.
    */
   select(capability: string, options: RouteOptions = EMPTY): Decision {
-    const room = putRequest(options);
-    const name = encodeName(capability);
-    return this.#decision(select(this.#handle(), name), room);
+    return this.#route(select, capability, options);
   }
 
   /**
@@ -189,9 +190,7 @@ export class Engine {
    * `NoProviderAvailableError`, `UnknownCapabilityError` and `CapacityError`.
    */
   acquire(capability: string, options: RouteOptions = EMPTY): Decision {
-    const room = putRequest(options);
-    const name = encodeName(capability);
-    return this.#decision(acquire(this.#handle(), name), room);
+    return this.#route(acquire, capability, options);
   }
 
   /**
@@ -299,29 +298,43 @@ export class Engine {
     return true;
   }
 
-  /** What a call of select or acquire has decided. */
-  #decision(status: number, room: Room | undefined): Decision {
-    return status === OK && room === undefined ? new Decision(this, this.#providerName(), true) : this.#unusual(status, room);
+  /**
+   * Makes the call that decides. Long on purpose: V8 compiles a function of more than 460 bytes of bytecode by itself. A
+   * shorter one becomes part of its callers, but only as many of its pieces as they have room for, which is slower.
+   */
+  #route(call: calls.Route, capability: string, options: RouteOptions): Decision {
+    const { tokens, inputTokens, outputTokens, bytes, costMicroUsd, headroom, exclude, explain } = options;
+    const isPlain = headroom === undefined && exclude === undefined && explain === undefined && !request.demanding;
+    const room = isPlain ? undefined : request.putDemands(headroom, exclude, explain);
+    const name = encodeName(capability);
+    const doubles = f64;
+    doubles[TOKENS >> 3] = 0;
+    doubles[INPUT_TOKENS >> 3] = 0;
+    doubles[OUTPUT_TOKENS >> 3] = 0;
+    doubles[BYTES >> 3] = 0;
+    doubles[COST >> 3] = 0;
+    if (tokens !== undefined) putGiven(TOKENS, tokens, "tokens");
+    if (inputTokens !== undefined) putGiven(INPUT_TOKENS, inputTokens, "inputTokens");
+    if (outputTokens !== undefined) putGiven(OUTPUT_TOKENS, outputTokens, "outputTokens");
+    if (bytes !== undefined) putGiven(BYTES, bytes, "bytes");
+    if (costMicroUsd !== undefined) putGiven(COST, costMicroUsd, "costMicroUsd");
+    const status = call(this.#handle(), name);
+    if (status !== OK || room !== undefined) return this.#unusual(status, room);
+    const address = getNumber(PROVIDER);
+    if (address !== this.#providerAddress) {
+      this.#provider = this.#nameAt(address);
+      this.#providerAddress = address;
+    }
+    return new Decision(this, this.#provider, true);
   }
 
-  #unusual(status: number, room: Room | undefined): Decision {
+  #unusual(status: number, room: request.Room | undefined): Decision {
     if (status !== OK && status !== ERR_NO_PROVIDER_AVAILABLE) throw memory.failure(status);
     const candidates =
       room && readCandidates(room.rows, getNumber(CANDIDATES_LEN), (address) => this.#nameAt(address));
-    const decision = new Decision(this, this.#providerName(), status === OK, candidates);
+    const decision = new Decision(this, this.#nameAt(getNumber(PROVIDER)), status === OK, candidates);
     if (status !== OK) throw new NoProviderAvailableError(decision);
     return decision;
-  }
-
-  #providerName(): string {
-    const low = i32[PROVIDER_LOW]!;
-    const high = i32[PROVIDER_HIGH]!;
-    if (low !== this.#providerLow || high !== this.#providerHigh) {
-      this.#provider = this.#nameAt(getNumber(PROVIDER));
-      this.#providerLow = low;
-      this.#providerHigh = high;
-    }
-    return this.#provider;
   }
 }
 

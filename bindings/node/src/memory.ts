@@ -142,30 +142,8 @@ export function putAmount(offset: number, value: Amount | undefined, what: strin
   else putGiven(offset, value, what);
 }
 
-/** Writes the five amounts of a usage, which follow each other in every struct that has them. */
-export function putUsage(
-  offset: number,
-  tokens: Amount | undefined,
-  inputTokens: Amount | undefined,
-  outputTokens: Amount | undefined,
-  bytes: Amount | undefined,
-  costMicroUsd: Amount | undefined,
-): void {
-  const doubles = f64;
-  const start = offset >> 3;
-  doubles[start] = 0;
-  doubles[start + 1] = 0;
-  doubles[start + 2] = 0;
-  doubles[start + 3] = 0;
-  doubles[start + 4] = 0;
-  if (tokens !== undefined) putGiven(offset, tokens, "tokens");
-  if (inputTokens !== undefined) putGiven(offset + 8, inputTokens, "inputTokens");
-  if (outputTokens !== undefined) putGiven(offset + 16, outputTokens, "outputTokens");
-  if (bytes !== undefined) putGiven(offset + 24, bytes, "bytes");
-  if (costMicroUsd !== undefined) putGiven(offset + 32, costMicroUsd, "costMicroUsd");
-}
-
-function putGiven(offset: number, value: Amount, what: string): void {
+/** Writes an amount that is given. */
+export function putGiven(offset: number, value: Amount, what: string): void {
   if (Number.isSafeInteger(value) && (value as number) > 0) putNumber(offset, value as number);
   else putUnusual(offset, value, what);
 }

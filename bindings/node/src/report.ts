@@ -7,18 +7,22 @@ import * as memory from "./memory";
 import { OUTCOMES, type Report } from "./types";
 
 // Constants of this module are faster than those of another.
-const { RESPONSE, i32, putAmount, putMilliseconds, putNumber, putUsage, putZero } = memory;
+const { RESPONSE, f64, i32, putAmount, putGiven, putMilliseconds, putNumber, putZero } = memory;
 const SUCCESS = OUTCOMES.indexOf("success");
 const OUTCOME = (RESPONSE + Response.at.outcome) >> 2;
 const HTTP_STATUS = (RESPONSE + Response.at.http_status) >> 2;
 const LATENCY = RESPONSE + Response.at.latency_ns;
 const RETRY_AFTER = RESPONSE + Response.at.retry_after_ns;
 const REQUESTS = RESPONSE + Response.at.requests;
-const USAGE = RESPONSE + Response.at.tokens;
+const TOKENS = RESPONSE + Response.at.tokens;
+const INPUT_TOKENS = RESPONSE + Response.at.input_tokens;
+const OUTPUT_TOKENS = RESPONSE + Response.at.output_tokens;
+const BYTES = RESPONSE + Response.at.bytes;
+const COST = RESPONSE + Response.at.cost_micro_usd;
 const HEADERS = RESPONSE + Response.at.headers;
 const HEADERS_LEN = RESPONSE + Response.at.headers_len;
 
-/** Writes the report to `RESPONSE`. */
+/** Writes the report to `RESPONSE`. Long on purpose, as `Engine.#route` is. */
 export function putReport(report: Report): void {
   const { outcome, httpStatus, latencyMs, retryAfterMs, requests, headers } = report;
   const { tokens, inputTokens, outputTokens, bytes, costMicroUsd } = report;
@@ -35,7 +39,17 @@ export function putReport(report: Report): void {
   putMilliseconds(LATENCY, latencyMs, "latencyMs");
   putMilliseconds(RETRY_AFTER, retryAfterMs, "retryAfterMs");
   putAmount(REQUESTS, requests, "requests");
-  putUsage(USAGE, tokens, inputTokens, outputTokens, bytes, costMicroUsd);
+  const doubles = f64;
+  doubles[TOKENS >> 3] = 0;
+  doubles[INPUT_TOKENS >> 3] = 0;
+  doubles[OUTPUT_TOKENS >> 3] = 0;
+  doubles[BYTES >> 3] = 0;
+  doubles[COST >> 3] = 0;
+  if (tokens !== undefined) putGiven(TOKENS, tokens, "tokens");
+  if (inputTokens !== undefined) putGiven(INPUT_TOKENS, inputTokens, "inputTokens");
+  if (outputTokens !== undefined) putGiven(OUTPUT_TOKENS, outputTokens, "outputTokens");
+  if (bytes !== undefined) putGiven(BYTES, bytes, "bytes");
+  if (costMicroUsd !== undefined) putGiven(COST, costMicroUsd, "costMicroUsd");
 }
 
 function outcomeCode(outcome: string): number {

@@ -1,15 +1,13 @@
-/** What a request will use and demands, as the library takes it. */
+/** What a request demands, as the library takes it. */
 
 import { invalidArgument } from "./errors";
 import { Candidate, Decision, Request } from "./layout";
 import * as memory from "./memory";
 import { encodeExcluded, putExcluded } from "./names";
 import { type Address, NULL, addressOf } from "./native";
-import type { RouteOptions } from "./types";
 
 // Constants of this module are faster than those of another.
-const { DECISION, REQUEST, f64, putNumber, putUsage } = memory;
-const USAGE = REQUEST + Request.at.tokens;
+const { DECISION, REQUEST, f64, putNumber } = memory;
 const HEADROOM = (REQUEST + Request.at.headroom) >> 3;
 const EXCLUDE = REQUEST + Request.at.exclude;
 const EXCLUDE_LEN = REQUEST + Request.at.exclude_len;
@@ -34,19 +32,11 @@ function room(): Room {
   return made;
 }
 
-/** Writes the options to `REQUEST`. Returns where the candidates will be, if the decision is to explain itself. */
-export function putRequest(options: RouteOptions): Room | undefined {
-  const { tokens, inputTokens, outputTokens, bytes, costMicroUsd, headroom, exclude, explain } = options;
-  const plain = headroom === undefined && exclude === undefined && explain === undefined && !demanding;
-  const candidates = plain ? undefined : putDemands(headroom, exclude, explain);
-  putUsage(USAGE, tokens, inputTokens, outputTokens, bytes, costMicroUsd);
-  return candidates;
-}
-
 /** Whether the request before had demands, which are still there. */
-let demanding = false;
+export let demanding = false;
 
-function putDemands(headroom = 0, exclude: readonly string[] = [], explain = false): Room | undefined {
+/** Writes the demands to `REQUEST`. Returns where the candidates will be, if the decision is to explain itself. */
+export function putDemands(headroom = 0, exclude: readonly string[] = [], explain = false): Room | undefined {
   if (typeof headroom !== "number") throw invalidArgument("headroom must be a number");
   const excluded = encodeExcluded(exclude);
   putExcluded(excluded);
