@@ -547,6 +547,80 @@ proptest! {
     }
 }
 
+/// What a bucket may lack at most, times its window: charges of which the effective time has come have just arrived then, and
+/// all others may arrive now.
+fn most_debt(charges: &[(u64, u64)], limit: u64, window: u64, now: u64) -> u128 {
+    let mut charges = charges.to_vec();
+    charges.sort_unstable();
+    let (mut debt, mut since, mut on_the_wire) = (0u128, 0, 0u128);
+    for &(at, n) in &charges {
+        let units = u128::from(n) * u128::from(window);
+        if at > now {
+            on_the_wire += units;
+        } else {
+            debt = debt.saturating_sub(u128::from(limit) * u128::from(at - since)) + units;
+            since = at;
+        }
+    }
+    debt.saturating_sub(u128::from(limit) * u128::from(now - since)) + on_the_wire
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// No bucket is thought to be fuller than it may be, nor emptier than if all requests took thrice as long and nothing were
+    /// given back.
+    #[test]
+    fn bucket_knows_what_is_on_the_wire(
+        charges in prop::collection::vec((0u64..60 * MS, 1u64..5, prop::bool::weighted(0.9), 0usize..12), 1..60),
+        rate in 20u64..2000, burst in 3u64..60, greedy in any::<bool>(),
+    ) {
+        let lead = 50 * MS;
+        let bed = Bed::new(&bucket_config(rate, NS_PER_SEC, burst));
+        let (mut sooner, mut later) = (Vec::new(), Vec::new());
+        let mut now = 0;
+        let unit = u128::from(NS_PER_SEC);
+        for (gap, n, leased, settled) in charges {
+            now += if greedy { gap / 20 } else { gap };
+            // Also where the skew has changed.
+            let wire = if leased { lead - (n % 3) * 20 * MS } else { 0 };
+            if leased && !bed.q().fits(at(now), n, 0.0) {
+                check_wait(&bed, now, n, 0.0);
+                continue;
+            }
+            bed.q().charge(at(now), now + wire, n);
+            sooner.push((now + wire, n));
+            // One of the latest turns out to have used a unit less.
+            if let Some(charge) = sooner.len().checked_sub(settled + 1).map(|i| &mut sooner[i])
+                && charge.1 > 0
+            {
+                charge.1 -= 1;
+                bed.q().refund(at(now), charge.0, 1);
+            }
+            later.push((now + 3 * lead, n));
+            for time in [now, now + lead / 2, now + lead, now + 2 * lead, now + 4 * lead] {
+                let used = u128::from(bed.q().used(at(time)));
+                let (least, most) = (most_debt(&sooner, rate, NS_PER_SEC, time), most_debt(&later, rate, NS_PER_SEC, time));
+                prop_assert!(used * unit >= least, "{used} at {time}, and may be {least}");
+                prop_assert!(used <= most / unit + 1, "{used} at {time}, and is {most} at most");
+            }
+            check_wait(&bed, now, 1, 0.0);
+            check_returning(&bed, now, 7 * MS, 1);
+        }
+    }
+}
+
+/// A bucket that is smaller than what refills it while a request is on the wire.
+#[test]
+fn a_small_bucket_refills_while_requests_come() {
+    let (lead, burst) = (50 * MS, 20);
+    let bed = Bed::new(&bucket_config(1000, NS_PER_SEC, burst));
+    let admitted =
+        (0..10 * NS_PER_SEC).step_by(MS as usize / 4).filter(|&now| bed.admit(at(now), lead, 1)).count() as u64;
+    // At least a burst in the time that two requests need one after the other.
+    assert!(admitted >= burst * 10 * NS_PER_SEC / (2 * lead), "{admitted} in ten seconds");
+}
+
 #[test]
 fn bucket_refund_after_its_limit_fell() {
     let bed = Bed::new(&bucket_config(100, NS_PER_SEC, 100));

@@ -1,10 +1,13 @@
 //! The token bucket: up to `burst` units at once, refilled continuously at `limit` per window.
 //!
 //! Kept as a debt that drains: units that are missing from the full bucket, times the window, so that draining `limit` per
-//! nanosecond is exact in integers. The debt is a 128-bit number in two words; it was so large at the time SINCE, which may
-//! lie ahead. A full bucket refills nothing, and the provider's is full until a request arrives: so the debt of a charge
-//! does not drain before its effective time, but for what is in front of it (the bucket is full again at `max(full_at, at) +
-//! n / rate`, as in GCRA).
+//! nanosecond is exact in integers. A full bucket refills nothing, and the provider's is full until a request arrives: so the
+//! debt of a charge that finds none on arrival does not drain before its effective time. (The bucket is full again at
+//! `max(full_at, at) + n / rate`, as in GCRA.)
+//!
+//! So there are two debts: a front, which drains from the time SINCE, and behind it what waits to drain from a later time ARRIVES,
+//! when the front is gone. What joins those that wait may make all of them wait longer, which never admits too much; but not for
+//! longer than twice what a request needs to arrive, or a small bucket would not refill as long as requests come.
 
 use super::{NEVER, QuotaRef};
 use crate::clock::Now;
@@ -18,6 +21,9 @@ const SINCE: usize = 2;
 const LEAST: usize = 3;
 /// The size of the bucket as configured; 0 is the limit.
 const BURST: usize = 4;
+/// The effective time of the first charge of those that wait, and when all of them begin to drain. `used` are their units.
+const FIRST: usize = 5;
+const ARRIVES: usize = 6;
 
 pub(super) fn configure(quota: &super::Quota, config: &QuotaConfig) {
     quota.words[BURST].set(config.burst.unwrap_or(0));
@@ -27,7 +33,8 @@ pub(super) fn configure(quota: &super::Quota, config: &QuotaConfig) {
 #[cfg(unix)]
 pub(super) fn is_sound(q: &QuotaRef<'_>) -> bool {
     let debt = u128::from(q.quota.words[DEBT_HIGH].get()) << 64 | u128::from(q.quota.words[DEBT_LOW].get());
-    debt <= scaled(q, u64::MAX) && q.quota.words[SINCE].get() <= 2 * Now::LAST_MONO
+    debt <= scaled(q, u64::MAX)
+        && [SINCE, FIRST, ARRIVES].into_iter().all(|word| q.quota.words[word].get() <= 2 * Now::LAST_MONO)
 }
 
 /// The size of the bucket, with a limit.
@@ -52,25 +59,43 @@ fn drained(q: &QuotaRef<'_>, ns: u64) -> u128 {
     u128::from(q.quota.limit.get()) * u128::from(ns)
 }
 
-fn debt_at(q: &QuotaRef<'_>, time: u64) -> u128 {
+/// What is left of the front.
+fn front_at(q: &QuotaRef<'_>, time: u64) -> u128 {
     let debt = u128::from(q.quota.words[DEBT_HIGH].get()) << 64 | u128::from(q.quota.words[DEBT_LOW].get());
     debt.saturating_sub(drained(q, time.saturating_sub(q.quota.words[SINCE].get())))
+}
+
+fn debt_at(q: &QuotaRef<'_>, time: u64) -> u128 {
+    let arrives = q.quota.words[ARRIVES].get();
+    match q.quota.used.get() {
+        0 => front_at(q, time),
+        waiting => {
+            let together = front_at(q, time.min(arrives)) + scaled(q, waiting);
+            together.saturating_sub(drained(q, time.saturating_sub(arrives)))
+        }
+    }
 }
 
 fn debt(q: &QuotaRef<'_>, now: Now) -> u128 {
     debt_at(q, now.mono)
 }
 
-fn set_debt(q: &QuotaRef<'_>, debt: u128) {
+fn set_front(q: &QuotaRef<'_>, debt: u128, since: u64) {
+    // Bounded: 2^64 units of a window below 2^55 ns are below 2^119, far from the end of a u128.
+    let debt = debt.min(scaled(q, u64::MAX));
     q.quota.words[DEBT_HIGH].set((debt >> 64) as u64);
     q.quota.words[DEBT_LOW].set(debt as u64);
+    q.quota.words[SINCE].set(since);
 }
 
 /// Brings the stored debt up to now.
 pub(super) fn advance(q: &QuotaRef<'_>, now: Now) {
-    set_debt(q, debt(q, now));
-    let since = q.quota.words[SINCE].get().max(now.mono);
-    q.quota.words[SINCE].set(since);
+    let arrived = q.quota.words[ARRIVES].get() <= now.mono;
+    let front = if arrived { debt(q, now) } else { front_at(q, now.mono) };
+    set_front(q, front, q.quota.words[SINCE].get().max(now.mono));
+    if arrived {
+        q.quota.used.set(0);
+    }
 }
 
 #[inline(never)]
@@ -85,38 +110,57 @@ pub(super) fn fits(q: &QuotaRef<'_>, now: Now, n: u64, ceiling: u64) -> bool {
 }
 
 pub(super) fn wait(q: &QuotaRef<'_>, now: Now, n: u64, ceiling: u64) -> u64 {
-    let excess = (debt(q, now) + scaled(q, n)).saturating_sub(scaled(q, ceiling));
     if q.quota.limit.get() == 0 {
         return NEVER;
     }
-    let draining = excess.div_ceil(u128::from(q.quota.limit.get()));
-    let until_it_drains = q.quota.words[SINCE].get().saturating_sub(now.mono);
-    u64::try_from(draining).unwrap_or(NEVER).saturating_add(until_it_drains)
+    let excess_at = |time| (debt_at(q, time) + scaled(q, n)).saturating_sub(scaled(q, ceiling));
+    let since = q.quota.words[SINCE].get().max(now.mono);
+    let arrives = q.quota.words[ARRIVES].get().max(since);
+    let from = if excess_at(arrives) > 0 { arrives } else { since };
+    let draining = excess_at(from).div_ceil(u128::from(q.quota.limit.get()));
+    u64::try_from(draining).unwrap_or(NEVER).saturating_add(from - now.mono)
 }
 
 #[inline(never)]
 pub(super) fn record(q: &QuotaRef<'_>, now: Now, at: u64, n: u64) {
     advance(q, now);
-    let (debt, found) = (debt(q, now), debt_at(q, at));
-    if found == 0 {
-        // Full again when this one arrives: it starts afresh, and the debt waits for it.
-        let ahead = debt.checked_div(u128::from(q.quota.limit.get())).unwrap_or(0);
-        let since = at.saturating_sub(u64::try_from(ahead).unwrap_or(u64::MAX));
-        q.quota.words[SINCE].set(q.quota.words[SINCE].get().max(since));
-        q.quota.words[LEAST].set(u64::MAX);
+    let (words, waiting) = (&q.quota.words, &q.quota.used);
+    let (since, front, found) = (words[SINCE].get(), front_at(q, now.mono), debt_at(q, at));
+    words[LEAST].set(if found == 0 { u64::MAX } else { words[LEAST].get().min(units(q, found)) });
+    if found > 0 && waiting.get() == 0 {
+        set_front(q, front + scaled(q, n), since);
+    } else if found > 0 {
+        waiting.add(n);
+    } else if front == 0 && waiting.get() == 0 {
+        set_front(q, scaled(q, n), since.max(at));
         q.quota.gone.set(q.quota.gone.get().max(at));
     } else {
-        q.quota.words[LEAST].set(q.quota.words[LEAST].get().min(units(q, found)));
+        // Full again when this one arrives, and not yet now.
+        let longest = q.quota.lead.get();
+        if waiting.get() > 0 && at.saturating_sub(words[FIRST].get()) > longest {
+            // The front is gone by now: those that wait are the next one.
+            set_front(q, front + scaled(q, waiting.get()), since.max(words[ARRIVES].get()));
+            waiting.set(0);
+        }
+        if waiting.get() == 0 {
+            words[FIRST].set(at);
+        }
+        let ahead = scaled(q, waiting.get()).checked_div(u128::from(q.quota.limit.get())).unwrap_or(0);
+        words[ARRIVES].set(at.saturating_sub(u64::try_from(ahead).unwrap_or(u64::MAX)));
+        waiting.add(n);
+        // Of the front and of those that wait, nothing is given back any more.
+        q.quota.gone.set(q.quota.gone.get().max(now.mono.saturating_add(longest)));
     }
-    // Bounded: 2^64 units of a window below 2^55 ns are below 2^119, far from the end of a u128.
-    set_debt(q, (debt + scaled(q, n)).min(scaled(q, u64::MAX)));
 }
 
 /// Gives back what was charged too much: as much as no later charge has found missing, or as cannot have drained since.
 pub(super) fn refund(q: &QuotaRef<'_>, now: Now, at: u64, n: u64) {
     let drained = drained(q, now.mono.saturating_add(q.quota.lead.get()).saturating_sub(at));
     let back = scaled(q, n.min(q.quota.words[LEAST].get())).max(scaled(q, n).saturating_sub(drained));
-    set_debt(q, debt(q, now).saturating_sub(back));
+    match q.quota.used.get() {
+        0 => set_front(q, front_at(q, now.mono).saturating_sub(back), q.quota.words[SINCE].get()),
+        _ => q.quota.used.sub(units(q, back)),
+    }
     // Later charges have now found so much less.
     q.quota.words[LEAST].sub(units(q, back));
 }
