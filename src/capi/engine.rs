@@ -57,11 +57,12 @@ pub struct grate_engine_config {
     pub cooldown_multiplier: f64,
     /// The longest computed cooldown, in seconds. 0 is 600; at most 31622400. A provider's Retry-After may be longer.
     pub max_cooldown_secs: f64,
-    /// A lease that is not settled after so many nanoseconds expires. 0 is 10 minutes; at most 366 days.
+    /// A lease that is not settled in less than so many nanoseconds expires. 0 is 10 minutes; at most 366 days.
     pub lease_ttl_ns: u64,
     /// The longest time a request spends on the wire before the provider counts it, in nanoseconds: so much longer do the
-    /// units of a lease stay in their window; so long before the end of a calendar window they count in the next, too. 0 is 50
-    /// ms; `GRATE_ZERO` is none; at most one hour.
+    /// units of a lease stay in their window; so long before the end of a calendar window they count in the next, too; so much
+    /// later they begin to come back to a bucket that is full again when they arrive. 0 is 50 ms; `GRATE_ZERO` is none; at
+    /// most one hour.
     pub skew_ns: u64,
     /// Which quantile of past usage, >= 0 and < 1, stands for an estimate that a request does not give. 0 is the mean.
     pub estimate_quantile: f64,

@@ -296,8 +296,8 @@ pub unsafe extern "C" fn grate_engine_acquire(
     }
 }
 
-/// Settles a lease whose request was sent: frees its slot, corrects the estimate to the actual usage, and learns from the
-/// outcome. Fails with `GRATE_ERR_STALE_LEASE` if the lease was settled before, has expired or never existed (nothing
+/// Settles a lease whose request was sent: frees its slot, corrects the estimate to the actual usage (what is beyond it counts
+/// from now on), and learns from the outcome. Fails with `GRATE_ERR_STALE_LEASE` if the lease was settled before, has expired or never existed (nothing
 /// changes then), `GRATE_ERR_NULL_POINTER`, `GRATE_ERR_STRUCT_SIZE`, `GRATE_ERR_INVALID_ARGUMENT`.
 /// Does not allocate. Safe on any thread at any time.
 ///
