@@ -14,8 +14,8 @@ use super::mapping::Mapping;
 use crate::error::Error;
 use crate::memory::Memory;
 
-/// How often a file is read whose content makes no sense: what changes meanwhile contradicts itself once, and hardly again.
-const ATTEMPTS: u32 = 5;
+/// How often a file is read whose content makes no sense: one copy in four does not, while another process configures in a loop.
+const ATTEMPTS: u32 = 20;
 
 /// A file as it is now, put right, as it tells what those who use it were about to write.
 pub(crate) fn copy(path: &Path) -> Result<Arc<Memory>, Error> {
