@@ -511,6 +511,46 @@ fn pools_that_are_joined_and_left_with_leases_out() {
     assert_eq!(used(&engine, "b", Dimension::Requests), 1);
 }
 
+const COUNTING: [Strategy; 3] = [Strategy::Rolling, Strategy::TokenBucket, Strategy::FixedWindow];
+
+/// How a lease of 10 tokens is settled, and what is used then.
+type Ending = (fn(&Engine, LeaseId), u64);
+
+const ENDINGS: [Ending; 4] = [
+    (|engine, lease| engine.cancel(lease).unwrap(), 0),
+    (|engine, lease| engine.complete(lease, &reported_tokens(Outcome::Success, 4)).unwrap(), 4),
+    (|engine, lease| engine.complete(lease, &report(Outcome::Success)).unwrap(), 10),
+    (|engine, lease| engine.complete(lease, &reported_tokens(Outcome::Success, 17)).unwrap(), 17),
+];
+
+/// Each way to settle a lease of 10 tokens that is out while the provider is defined anew.
+fn settled_after(from: &[QuotaConfig], changes: &[&[QuotaConfig]], at_last: &str) {
+    for (settle, left) in ENDINGS {
+        let (engine, clock) = engine(Settings::default());
+        serve(&engine, vec![provider("other", from.to_vec())]);
+        serve(&engine, vec![provider("a", from.to_vec())]);
+        let lease = engine.acquire("api", &tokens(10), None).unwrap().lease.unwrap();
+        for quotas in changes {
+            clock.advance_ns(SEC);
+            redefine(&engine, provider("a", quotas.to_vec()));
+        }
+        settle(&engine, lease);
+        assert_eq!(used(&engine, at_last, Dimension::Tokens), left, "{from:?} {changes:?}");
+    }
+}
+
+#[test]
+fn a_lease_is_settled_wherever_its_quota_stands_in_the_list() {
+    for strategy in COUNTING {
+        let first = with(strategy, quota(Dimension::Tokens, 100, DAY));
+        let second = requests(50, SEC);
+        let from = [first.clone(), second.clone()];
+        settled_after(&from, &[&[second.clone(), first.clone()]], "a");
+        settled_after(&from, &[&[concurrency(5), requests(9, MINUTE), first.clone(), second]], "a");
+        settled_after(&from, &[&[first]], "a");
+    }
+}
+
 #[test]
 fn a_strategy_that_changes_with_leases_out() {
     const ALL: [Strategy; 3] = [Strategy::Rolling, Strategy::TokenBucket, Strategy::FixedWindow];

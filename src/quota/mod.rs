@@ -415,10 +415,10 @@ impl<'a> QuotaRef<'a> {
         quota.dimension.set(config.dimension as u32);
         quota.strategy.set(config.strategy() as u32);
         quota.window.set(config.window_ns);
-        if carried.is_none() {
-            old.prepare(now);
-        } else {
+        if carried.is_some() {
             quota.words.iter().for_each(|word| word.set(0));
+        } else if old.configured_limit() != config.limit {
+            old.prepare(now);
         }
         match config.strategy() {
             Strategy::TokenBucket => token_bucket::configure(quota, config),
