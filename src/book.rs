@@ -38,6 +38,9 @@ pub(crate) struct Provider {
     pub(crate) links: Vec<Link>,
     /// The records of its own quotas, former ones included.
     own: Vec<u32>,
+    /// Where leases were charged that may still be out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) former: Vec<Former>,
 }
 
 /// From a provider to one of its quotas.
@@ -48,6 +51,22 @@ pub(crate) struct Link {
     pub(crate) since: u64,
     /// Nobody configured it: it only serves to learn.
     pub(crate) implicit: bool,
+}
+
+/// A quota that was taken off a provider: leases that were charged there are settled there all the same.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Former {
+    pub(crate) quota: u32,
+    /// The first definition of the provider whose leases were charged there, and the first whose leases were not.
+    pub(crate) since: u64,
+    pub(crate) until: u64,
+}
+
+impl Former {
+    /// Whether leases of a definition were charged there.
+    pub(crate) fn charged(&self, epoch: u32) -> bool {
+        (self.since..self.until).contains(&u64::from(epoch))
+    }
 }
 
 /// A quota of a provider or of a pool, as it was configured last.
@@ -163,6 +182,14 @@ impl Book {
             links.push(Link { quota, since: before.map_or(epoch, |link| link.since), implicit: is_implicit });
         }
         links.sort_by_key(|link| (self.is_pool(link.quota), link.quota));
+        let mut former = old.as_ref().map(|old| old.former.clone()).unwrap_or_default();
+        // Slots are those of all leases in flight, and go with the quota.
+        let goes = |link: &&Link| {
+            links.iter().all(|stays| stays.quota != link.quota)
+                && self.quotas[link.quota as usize].config.dimension != Dimension::Concurrency
+        };
+        let gone = old.iter().flat_map(|old| &old.links).filter(goes);
+        former.extend(gone.map(|link| Former { quota: link.quota, since: link.since, until: epoch }));
         let new = Provider {
             name: config.name.clone(),
             registered: true,
@@ -172,6 +199,7 @@ impl Book {
             epoch,
             links,
             own,
+            former,
         };
         if same_quotas && old.is_some_and(|old| old == Provider { epoch: old.epoch, ..new.clone() }) {
             return false;
@@ -213,9 +241,11 @@ impl Book {
     pub(crate) fn is_sound(&self) -> bool {
         let pools = self.pools() as usize;
         let sound_provider = |provider: &Provider| {
+            let former = provider.former.iter().map(|former| former.quota);
+            let mut quotas = provider.links.iter().map(|link| link.quota).chain(former);
             let own = provider.links.iter().take_while(|link| !self.is_pool(link.quota)).count();
             let in_order = |links: &[Link]| links.windows(2).all(|pair| pair[0].quota < pair[1].quota);
-            provider.links.iter().all(|link| (link.quota as usize) < self.quotas.len())
+            quotas.all(|quota| (quota as usize) < self.quotas.len())
                 && in_order(&provider.links[..own])
                 && in_order(&provider.links[own..])
                 && provider.links[own..].iter().all(|link| self.is_pool(link.quota))

@@ -27,7 +27,7 @@ use crate::registry::{Registry, Row};
 use crate::shared::StateFile;
 #[cfg(unix)]
 use crate::shared::{self, Condition, Sharing, process};
-use crate::state::State;
+use crate::state::{NO_LEASE, State};
 use crate::usage::Usage;
 
 /// An engine: see the crate's documentation. Every method may be called on any thread at any time.
@@ -177,10 +177,11 @@ impl Engine {
         self.registry.get().write(|registry| {
             let _changing = state.memory.lock(&state.head().changing);
             self.catch_up_locked(registry);
-            let (book, changed) = edit(&registry.book)?;
+            let (mut book, changed) = edit(&registry.book)?;
             if book == registry.book {
                 return Ok(());
             }
+            state.forget_settled(&mut book, &changed);
             let reserved = state.reserve(&book, &changed).ok_or(state.full(FULL))?;
             #[cfg(unix)]
             if let Some(file) = state.memory.sharing() {
@@ -422,17 +423,19 @@ impl Engine {
 
     #[inline]
     pub(crate) fn with_provider<R>(&self, name: &[u8], work: impl Fn(&Locked<'_>, &Settings) -> R) -> Result<R, Error> {
-        self.try_with(|registry| registry.provider(name), &work)
-            .unwrap_or_else(|| self.again(|registry| registry.provider(name), &work))?
+        let which = |registry: &Registry| registry.provider(name);
+        self.try_with(which, NO_LEASE, &work)
+            .unwrap_or_else(|| self.again(which, NO_LEASE, &work))?
             .ok_or(Error::UnknownProvider)
     }
 
-    /// Works with a provider, if it is there; `None` if the configuration is not in force any more.
+    /// Works with a provider, if it is there, and may end a lease of a definition; `None` if the configuration is not in force any more.
     #[inline]
     #[allow(clippy::type_complexity, reason = "three ways in which there is no result")]
     fn try_with<R>(
         &self,
         which: impl Fn(&Registry) -> Result<u32, Error>,
+        epoch: u64,
         work: impl Fn(&Locked<'_>, &Settings) -> R,
     ) -> Option<Result<Option<R>, Error>> {
         let (registry, now) = self.enter();
@@ -440,7 +443,8 @@ impl Engine {
             Ok(index) => index,
             Err(why) => return Some(Err(why)),
         };
-        let done = self.state.locked(&registry.wired, index, now, |locked| work(&locked, &registry.settings));
+        let work = |locked: Locked<'_>| work(&locked, &registry.settings);
+        let done = self.state.locked_for_lease(&registry.wired, index, now, epoch, work);
         if done.is_none() && self.is_outdated(&registry) { None } else { Some(Ok(done)) }
     }
 
@@ -448,10 +452,11 @@ impl Engine {
     fn again<R>(
         &self,
         which: impl Fn(&Registry) -> Result<u32, Error>,
+        epoch: u64,
         work: &dyn Fn(&Locked<'_>, &Settings) -> R,
     ) -> Result<Option<R>, Error> {
         loop {
-            if let Some(done) = self.try_with(&which, work) {
+            if let Some(done) = self.try_with(&which, epoch, work) {
                 return done;
             }
         }
@@ -572,8 +577,10 @@ impl Engine {
     #[inline]
     fn settle(&self, lease: LeaseId, work: impl Fn(&Locked<'_>, &Settings) -> Option<()>) -> Result<(), Error> {
         let slot = self.state.leases.get(lease.index()).ok_or(Error::StaleLease)?;
-        self.try_with(|_| Ok(slot.provider()), &work)
-            .unwrap_or_else(|| self.again(|_| Ok(slot.provider()), &work))?
+        // If the lease is out, it is the slot's.
+        let (which, epoch) = (|_: &Registry| Ok(slot.provider()), slot.epoch());
+        self.try_with(which, epoch, &work)
+            .unwrap_or_else(|| self.again(which, epoch, &work))?
             .flatten()
             .ok_or(Error::StaleLease)
     }

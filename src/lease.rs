@@ -98,6 +98,11 @@ impl Lease {
         self.provider.get()
     }
 
+    /// The provider's definition that the lease was charged on.
+    pub(crate) fn epoch(&self) -> u64 {
+        u64::from(self.epoch.get())
+    }
+
     /// The lease that the slot holds; `None` if it holds none.
     fn id(&self, index: usize) -> Option<LeaseId> {
         let word = self.generation.get();

@@ -320,12 +320,12 @@ impl<'a> Locked<'a> {
         p.leases.remove(&leases, id, slot);
         p.in_flight.sub(1);
         p.probes.sub(u64::from(grant.probe));
-        for (_, q) in self.charged(grant.epoch) {
+        self.for_charged(grant.epoch, |q| {
             q.release(grant.usage.of(q.dimension()));
             if q.dimension() == Dimension::Concurrency {
                 self.forget_peak_of(Dimension::Concurrency);
             }
-        }
+        });
         then(&grant);
         Some(())
     }
@@ -333,12 +333,12 @@ impl<'a> Locked<'a> {
     /// Makes `actual` of what a lease reserved. What was used beyond the estimate counts from now on, like a lease's.
     #[inline]
     pub(crate) fn correct(&self, grant: &Grant, actual: &Usage) {
-        for (_, q) in self.charged(grant.epoch).filter(|(_, q)| q.dimension() != Dimension::Concurrency) {
+        self.for_charged(grant.epoch, |q| {
             let (reserved, used) = (grant.usage.of(q.dimension()), actual.of(q.dimension()));
-            if used != reserved {
-                self.correct_one(&q, grant, reserved, used);
+            if used != reserved && q.dimension() != Dimension::Concurrency {
+                self.correct_one(q, grant, reserved, used);
             }
-        }
+        });
     }
 
     #[inline(never)]
@@ -350,14 +350,28 @@ impl<'a> Locked<'a> {
         q.charge(self.now, self.now.mono.saturating_add(grant.at - grant.granted), used.saturating_sub(reserved));
     }
 
-    /// The quotas that a lease of this definition was charged on. It holds a slot on every concurrency quota: one that
-    /// came later counted it when it came.
-    fn charged(self, epoch: u32) -> impl Iterator<Item = (u32, QuotaRef<'a>)> {
-        let links = self.wired.links.iter().map(|link| (link, link.quota(&self.wired.journal)));
-        let charged = move |(link, q): &(&Link, QuotaRef<'_>)| {
-            link.since <= u64::from(epoch) || q.dimension() == Dimension::Concurrency
-        };
-        links.filter(charged).map(|(link, q)| (link.index, q))
+    /// Works with the quotas that a lease of a definition was charged on.
+    #[inline]
+    fn for_charged(self, epoch: u32, work: impl Fn(&QuotaRef<'_>)) {
+        if u64::from(epoch) == self.wired.epoch {
+            self.quotas().for_each(|(_, q)| work(&q));
+        } else {
+            self.for_charged_before(epoch, &work);
+        }
+    }
+
+    /// The same for a lease of an earlier definition. It holds a slot on every concurrency quota: one that came later counted
+    /// it when it came.
+    #[cold]
+    #[inline(never)]
+    fn for_charged_before(self, epoch: u32, work: &dyn Fn(&QuotaRef<'_>)) {
+        for link in &self.wired.links {
+            let q = link.quota(&self.wired.journal);
+            if link.since <= u64::from(epoch) || q.dimension() == Dimension::Concurrency {
+                work(&q);
+            }
+        }
+        self.wired.former_quotas(epoch, &self.state.marks).for_each(|q| work(&q));
     }
 
     /// A request that was sent without a lease, `latency_ns` before now, as if it had had one.

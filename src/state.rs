@@ -48,8 +48,18 @@ pub(crate) struct Wired {
     /// How many are its own.
     own: u32,
     /// The definition of the provider that this is made for.
-    epoch: u64,
+    pub(crate) epoch: u64,
     pub(crate) journal: Journal,
+    /// Only while leases are out that need it.
+    former: Option<Box<Former>>,
+}
+
+/// Quotas that were taken off a provider while leases were out that were charged there.
+#[derive(Clone)]
+struct Former {
+    quotas: Vec<(Record<Quota>, book::Former)>,
+    /// The pools among them and those of now, by index.
+    pools: Vec<Link>,
 }
 
 /// From a provider to one of its quotas.
@@ -90,6 +100,29 @@ impl Wired {
         self.pools().iter().any(|link| link.index == quota)
     }
 
+    /// The pools that a lease of a definition may have been charged on.
+    fn pools_of(&self, epoch: u64) -> &[Link] {
+        match &self.former {
+            Some(former) if epoch < self.epoch => &former.pools,
+            _ => self.pools(),
+        }
+    }
+
+    /// The quotas that leases of a definition were charged on, and that were taken off since.
+    pub(crate) fn former_quotas<'a>(
+        &'a self,
+        epoch: u32,
+        marks: &'a Table<Mark>,
+    ) -> impl Iterator<Item = QuotaRef<'a>> {
+        let quotas = self.former.iter().flat_map(|former| &former.quotas);
+        quotas.filter(move |(_, former)| former.charged(epoch)).map(|(quota, _)| {
+            // One that came back is written down already.
+            self.journal.keep_once(std::slice::from_ref(&**quota));
+            let (at, len) = quota.marks_run();
+            QuotaRef::new(quota, marks.run(at, len), &self.journal)
+        })
+    }
+
     /// Takes over the marks that pools got.
     pub(crate) fn renew_marks(&mut self, marks: &Table<Mark>) {
         for link in self.links.iter_mut().filter(|link| !link.quota.has(&link.marks)) {
@@ -124,6 +157,9 @@ impl Wired {
 fn kept_words(quotas: usize, marks: usize) -> usize {
     words_for::<Provider>(1) + TOUCHED * words_for::<Lease>(1) + quotas * (words_for::<Quota>(1) + 1) + marks
 }
+
+/// The definition of a lease where none is ended: later than all.
+pub(crate) const NO_LEASE: u64 = u64::MAX;
 
 /// Pools that are locked as long as this lives.
 struct HeldPools<'a>(&'a [Link]);
@@ -214,12 +250,29 @@ impl State {
         now: Now,
         work: impl FnOnce(Locked<'_>) -> R,
     ) -> Option<R> {
+        self.locked_for_lease(all, index, now, NO_LEASE, work)
+    }
+
+    /// The same where `work` may end a lease of this definition or of a later one: pools that it was charged on, and that were
+    /// left since, are locked too.
+    #[inline(always)]
+    pub(crate) fn locked_for_lease<R>(
+        &self,
+        all: &[Wired],
+        index: u32,
+        now: Now,
+        epoch: u64,
+        work: impl FnOnce(Locked<'_>) -> R,
+    ) -> Option<R> {
         let wired = all.get(index as usize)?;
         let provider = &*wired.provider;
         let _guard = self.lock_provider(index, provider);
         let now = later(&provider.latest, now);
-        let (_pools, now) =
-            if wired.is_alone() { (HeldPools(&[]), now) } else { self.lock_pools(wired.pools(), index, now) };
+        let (_pools, now) = if wired.is_alone() && epoch >= wired.epoch {
+            (HeldPools(&[]), now)
+        } else {
+            self.lock_pools(wired.pools_of(epoch), index, now)
+        };
         if !wired.is_current() {
             return None;
         }
@@ -293,7 +346,7 @@ impl State {
     pub(crate) fn expire_leases(&self, all: &[Wired], now: Now) {
         self.head().next_expiry.set(u64::MAX);
         for index in 0..all.len() {
-            let next = self.locked(all, index as u32, now, |locked| {
+            let next = self.locked_for_lease(all, index as u32, now, 0, |locked| {
                 locked.expire_leases();
                 locked.oldest_lease().map_or(u64::MAX, |lease| lease.expires)
             });
@@ -303,8 +356,8 @@ impl State {
 
     /// Ends the leases of users that are gone. Whether all providers could be asked.
     pub(crate) fn reclaim(&self, all: &[Wired], now: Now, gone: impl Fn(u64) -> bool) -> bool {
-        let asked =
-            |index: &usize| self.locked(all, *index as u32, now, |locked| locked.expire_leases_of(&gone)).is_some();
+        let expire = |locked: Locked<'_>| locked.expire_leases_of(&gone);
+        let asked = |index: &usize| self.locked_for_lease(all, *index as u32, now, 0, expire).is_some();
         (0..all.len()).filter(asked).count() == all.len()
     }
 
@@ -393,9 +446,10 @@ impl State {
     fn journals_needed(&self, book: &Book, changed: &[u32]) -> BTreeMap<u32, usize> {
         let changed = changed.iter().filter(|_| self.memory.is_shared());
         let needed = changed.filter_map(|index| {
-            let quotas = book.providers.get(*index as usize)?.links.len();
-            // A definition changes the quotas of the old one and of the new one.
-            let words = kept_words(2 * quotas, 2 * quotas * Quota::MOST_MARKS);
+            let entry = book.providers.get(*index as usize)?;
+            // A definition changes the quotas of the old one and of the new one, the end of a lease also those before.
+            let quotas = entry.links.len() + entry.links.len().max(entry.former.len());
+            let words = kept_words(quotas, quotas * Quota::MOST_MARKS);
             let journal = self.providers.get(*index as usize).map_or(0, |provider| provider.journal.get());
             let holds = Journal::at(journal, &self.journals, &self.memory).holds(words);
             (!holds).then_some((*index, words))
@@ -421,19 +475,49 @@ impl State {
     /// A provider as a book defines it.
     pub(crate) fn wire(&self, index: u32, entry: &book::Provider, book: &Book) -> Option<Wired> {
         let provider = self.providers.record(index as usize)?;
-        let links = entry.links.iter().map(|link| {
-            let quota = self.quotas.record(link.quota as usize)?;
+        let link = |index: u32, since: u64, implicit: bool| {
+            let quota = self.quotas.record(index as usize)?;
             let marks = quota.keep_marks(&self.marks);
-            Some(Link { index: link.quota, since: link.since, implicit: link.implicit, quota, marks })
-        });
+            Some(Link { index, since, implicit, quota, marks })
+        };
+        let links = entry.links.iter().map(|entry| link(entry.quota, entry.since, entry.implicit));
         let links = links.collect::<Option<Box<[_]>>>()?;
         let own = entry.links.iter().take_while(|link| !book.is_pool(link.quota)).count() as u32;
+        let former = match &*entry.former {
+            [] => None,
+            gone => {
+                let mut pools = links[own as usize..].to_vec();
+                for former in gone.iter().filter(|former| book.is_pool(former.quota)) {
+                    pools.push(link(former.quota, former.since, false)?);
+                }
+                pools.sort_by_key(|link| link.index);
+                pools.dedup_by_key(|link| link.index);
+                let quotas =
+                    gone.iter().map(|former| Some((self.quotas.record(former.quota as usize)?, former.clone())));
+                Some(Box::new(Former { quotas: quotas.collect::<Option<_>>()?, pools }))
+            }
+        };
         let journal = Journal::at(provider.journal.get(), &self.journals, &self.memory);
-        Some(Wired { provider, links, own, epoch: entry.epoch, journal })
+        Some(Wired { provider, links, own, epoch: entry.epoch, journal, former })
+    }
+
+    /// Forgets the quotas that were taken off providers, as soon as no lease is out that was charged there.
+    pub(crate) fn forget_settled(&self, book: &mut Book, changed: &[u32]) {
+        for index in changed {
+            let entry = book.providers.get_mut(*index as usize);
+            let Some((entry, provider)) = entry.zip(self.providers.get(*index as usize)) else { continue };
+            let _guard = self.lock_provider(*index, provider);
+            entry.former.retain(|former| {
+                // Until the new definition is in force, other processes grant leases of the one before.
+                let more_may_come = self.memory.is_shared() && former.until == entry.epoch;
+                more_may_come || provider.leases.active(&self.leases).any(|lease| former.charged(lease.epoch))
+            });
+        }
     }
 
     /// Gives a provider its definition: its cooldown and its quotas, and those theirs. Leases in flight hold a slot on every
-    /// concurrency quota, also on one that is new; on other quotas they are settled only if they were charged there.
+    /// concurrency quota, also on one that is new; on other quotas they are settled if they were charged there, also on those that
+    /// go.
     /// `index` may be one behind the last of `all`: a new provider.
     pub(crate) fn define(
         &self,
@@ -466,15 +550,6 @@ impl State {
         let in_flight = provider.in_flight.get();
         // Slots that the old definition holds go back, and the new one takes its own.
         old.iter().filter(|link| link.quota.is_concurrency()).for_each(|link| link.quota.give_slots(in_flight));
-        for link in old.iter().filter(goes) {
-            // Its leases will not release what they reserved on a quota that goes.
-            let q = link.quota(&journal);
-            provider.leases.active(&self.leases).filter(|lease| u64::from(lease.epoch) >= link.since).for_each(
-                |lease| {
-                    q.forget_pending(lease.usage.of(q.dimension()));
-                },
-            );
-        }
         for link in &new.links {
             let Some(quota) = book.quotas.get(link.index as usize) else { continue };
             // Once: the next provider of a pool finds them in use.
@@ -529,9 +604,15 @@ impl State {
         let Some(dimension) = book.quotas.get(quota as usize).map(|quota| quota.config.dimension) else { return 0 };
         let mut sum = 0u64;
         for (entry, index) in book.providers.iter().zip(0..) {
-            let Some(link) = entry.links.iter().find(|link| link.quota == quota) else { continue };
             let Some(provider) = self.providers.get(index) else { continue };
-            let charged = |lease: &Grant| u64::from(lease.epoch) >= link.since || dimension == Dimension::Concurrency;
+            let since = entry.links.iter().find(|link| link.quota == quota).map(|link| match dimension {
+                Dimension::Concurrency => 0,
+                _ => link.since,
+            });
+            let charged = |lease: &Grant| {
+                since.is_some_and(|since| since <= u64::from(lease.epoch))
+                    || entry.former.iter().any(|former| former.quota == quota && former.charged(lease.epoch))
+            };
             for lease in provider.leases.active(&self.leases).filter(charged) {
                 sum = sum.saturating_add(lease.usage.of(dimension));
             }

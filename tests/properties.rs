@@ -193,14 +193,14 @@ struct Lease {
     expires: u64,
     tokens: u64,
     probe: bool,
-    /// The counters that were charged, with the link that they were charged through.
-    charged: Vec<(Key, u32)>,
+    /// The counters that were charged.
+    charged: Vec<Key>,
 }
 
 #[derive(Default)]
 struct Member {
     registered: bool,
-    quotas: Vec<(Key, u32)>,
+    quotas: Vec<Key>,
 }
 
 struct World {
@@ -210,7 +210,6 @@ struct World {
     counters: HashMap<Key, Counter>,
     members: Vec<Member>,
     leases: Vec<Lease>,
-    links: u32,
     /// Expired, of providers that nobody asks for: the engine may not have noticed.
     forgotten: Vec<Lease>,
     transcript: String,
@@ -227,7 +226,6 @@ impl World {
             counters: HashMap::new(),
             members,
             leases: Vec::new(),
-            links: 0,
             forgotten: Vec::new(),
             transcript: String::new(),
         }
@@ -265,18 +263,7 @@ impl World {
             counter.config = config.clone();
             counter.rates.push((now, config.limit));
         }
-        let old = std::mem::take(&mut self.members[i].quotas);
-        let links = quotas.iter().map(|config| {
-            let key = key(i, config);
-            match old.iter().find(|(k, _)| *k == key) {
-                Some((_, link)) => (key, *link),
-                None => {
-                    self.links += 1;
-                    (key, self.links)
-                }
-            }
-        });
-        self.members[i].quotas = links.collect();
+        self.members[i].quotas = quotas.iter().map(|config| key(i, config)).collect();
         self.members[i].registered = true;
         let mut config = provider(PROVIDERS[i], quotas);
         config.priority = i as u32;
@@ -320,11 +307,11 @@ impl World {
             Circuit::Ramping if probes >= 2 => sure = false,
             _ => {}
         }
-        for (key, _) in &self.members[i].quotas {
+        for key in &self.members[i].quotas {
             let counter = &self.counters[key];
             let n = units(estimate, key.1);
             if key.1 == Dimension::Concurrency {
-                let holds = |l: &&Lease| self.members[l.provider].quotas.iter().any(|(k, _)| k == key);
+                let holds = |l: &&Lease| self.members[l.provider].quotas.contains(key);
                 let held = self.leases.iter().filter(holds).count() as u64;
                 let ceiling = counter.ceiling(estimate.headroom);
                 if held + n > ceiling {
@@ -397,7 +384,7 @@ impl World {
         let circuit = self.engine.provider_state(PROVIDERS[i]).unwrap().circuit;
         let at = now + self.settings.skew_ns;
         let charged = self.members[i].quotas.clone();
-        for (key, _) in charged.iter().filter(|(key, _)| key.1 != Dimension::Concurrency) {
+        for key in charged.iter().filter(|key| key.1 != Dimension::Concurrency) {
             let n = units(estimate, key.1);
             let charge = Charge { lease: Some(id), granted: now, at, charged: n, left: n };
             self.counters.get_mut(key).unwrap().charges.push(charge);
@@ -416,10 +403,7 @@ impl World {
     /// Settles a lease in the model: `requests` and `tokens` were used.
     fn settle(&mut self, lease: &Lease, requests: u64, tokens: u64) {
         let now = self.now();
-        for (key, link) in &lease.charged {
-            if key.1 == Dimension::Concurrency || !self.members[lease.provider].quotas.contains(&(key.clone(), *link)) {
-                continue;
-            }
+        for key in lease.charged.iter().filter(|key| key.1 != Dimension::Concurrency) {
             let (reserved, used) = if key.1 == Dimension::Requests { (1, requests) } else { (lease.tokens, tokens) };
             let counter = self.counters.get_mut(key).unwrap();
             let charge = counter.charges.iter_mut().find(|c| c.lease == Some(lease.id));
@@ -520,7 +504,7 @@ impl World {
                 assert_eq!(observed.is_ok(), self.members[provider].registered);
                 if observed.is_ok() {
                     let now = self.now();
-                    for (key, _) in &self.members[provider].quotas {
+                    for key in &self.members[provider].quotas {
                         let n = if key.1 == Dimension::Requests { 1 } else { tokens };
                         if key.1 != Dimension::Concurrency && n > 0 {
                             let charge = Charge { lease: None, granted: now, at: now, charged: n, left: n };

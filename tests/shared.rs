@@ -97,6 +97,27 @@ fn what_one_configures_all_see() {
 }
 
 #[test]
+fn a_lease_is_settled_where_it_was_charged_whoever_took_the_quota_off() {
+    let (place, clock) = (Place::new("taken-off"), clock());
+    let (one, two) = (place.open(&clock).unwrap(), place.open(&clock).unwrap());
+    let pool = || vec![pooled("p", quota(Dimension::Tokens, 100, MINUTE))];
+    serve(&one, vec![provider("b", pool())]);
+    serve(&one, vec![provider("a", pool())]);
+    let lease = || one.acquire("api", &tokens(10), None).unwrap().lease.unwrap();
+    let (cancelled, completed, left) = (lease(), lease(), lease());
+    redefine(&two, provider("a", vec![requests(5, SEC)]));
+    one.cancel(cancelled).unwrap();
+    assert_eq!(used(&two, "b", Dimension::Tokens), 20);
+    two.complete(completed, &reported_tokens(Outcome::Success, 17)).unwrap();
+    assert_eq!(used(&one, "b", Dimension::Tokens), 27);
+    redefine(&one, provider("a", pool()));
+    // Who comes later finds it in the file.
+    let three = place.open(&clock).unwrap();
+    three.cancel(left).unwrap();
+    assert_eq!(used(&one, "a", Dimension::Tokens), 17);
+}
+
+#[test]
 fn who_gives_no_settings_changes_none() {
     let (place, clock) = (Place::new("settings"), clock());
     let open = |settings: Settings| Engine::open(settings, clock.clone(), &place.file()).unwrap();

@@ -86,6 +86,14 @@ fn the_journal_has_room_for_all_that_a_definition_changes() {
     serve(&engine, some(10, None));
     serve(&engine, some(1000, Some(Strategy::TokenBucket)));
     observe(&engine, 500);
+    let estimate = Estimate { usage: told(7), ..Estimate::default() };
+    let lease = || engine.acquire("c", &estimate, None).unwrap().lease.unwrap();
+    let (early, late) = (lease(), lease());
     serve(&engine, (0..32).map(|i| quota(1000, 5 * SECOND + i, None)).collect());
+    // So does the end of a lease that was charged on other quotas than are there.
+    engine.cancel(early).unwrap();
     serve(&engine, some(1000, None));
+    assert_eq!(used(&engine), 507);
+    engine.cancel(late).unwrap();
+    assert_eq!(used(&engine), 500);
 }

@@ -332,16 +332,10 @@ impl<'a> QuotaRef<'a> {
         self.quota.pending.add(n);
     }
 
-    /// A lease that reserved `n` units will not release them here.
-    #[inline]
-    pub(crate) fn forget_pending(&self, n: u64) {
-        self.quota.pending.sub(n);
-    }
-
     /// The lease that reserved `n` units has ended: its slot is free, its units stay counted.
     #[inline]
     pub(crate) fn release(&self, n: u64) {
-        self.forget_pending(n);
+        self.quota.pending.sub(n);
         if self.strategy() == Strategy::Concurrency {
             concurrency::refund(self, n);
         }

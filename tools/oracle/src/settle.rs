@@ -98,9 +98,7 @@ impl World {
             self.members[lease.provider].counts.cancellations += 1;
         }
         self.dead.push(lease.id);
-        for link in
-            lease.charged.iter().filter(|link| self.members[lease.provider].links.iter().any(|now| now.same(link)))
-        {
+        for link in &lease.charged {
             let dimension = link.key.1;
             let reserved = lease.reserved[dimension as usize];
             let actual = answer.map_or(Some(0), |answer| match dimension {

@@ -19,19 +19,12 @@ const MOST_OPS: usize = 300;
 /// Owner (none is a pool), dimension, window, pool: what makes two quotas the same counter.
 pub(crate) type Key = (Option<usize>, i32, u64, Option<&'static CStr>);
 
-/// A quota of a provider. A lease is settled there if the link is the one that it was charged through.
+/// A quota of a provider.
 #[derive(Clone)]
 pub(crate) struct Link {
     pub(crate) key: Key,
-    number: u32,
     /// Nobody configured it: the library counts it to learn from.
     pub(crate) implicit: bool,
-}
-
-impl Link {
-    pub(crate) fn same(&self, other: &Self) -> bool {
-        (&self.key, self.number) == (&other.key, other.number)
-    }
 }
 
 /// What a provider has been through, as the metrics count it.
@@ -91,7 +84,6 @@ pub(crate) struct World {
     pub(crate) leases: Vec<Lease>,
     /// Leases that were settled, have expired, or were another engine's.
     pub(crate) dead: Vec<u64>,
-    links: u32,
     /// Whether the library has seen what requests use: then it estimates what they do not say.
     pub(crate) learned: bool,
     pub(crate) none_available: u64,
@@ -157,7 +149,6 @@ impl World {
             capabilities: Default::default(),
             leases: Vec::new(),
             dead,
-            links: 0,
             learned: false,
             none_available: 0,
             capped_waits: 0,
@@ -268,7 +259,7 @@ impl World {
         let member = &mut self.members[i];
         (member.registered, member.priority) = (true, priority);
         member.weight = if weight == 0.0 { 1.0 } else { weight };
-        let old = std::mem::take(&mut self.members[i].links);
+        self.members[i].links.clear();
         let requests = quotas.iter().any(|q| q.dimension == GRATE_DIMENSION_REQUESTS);
         let implicit = QuotaConfig {
             dimension: GRATE_DIMENSION_REQUESTS,
@@ -292,11 +283,7 @@ impl World {
             let (now, unix_ns) = (self.now, self.settings.unix_ms * 1_000_000);
             let quota = self.quotas.entry(key).or_insert_with(|| Quota::new(config.window_ns, rule, now, unix_ns));
             quota.redefine(rule, now);
-            let number = old.iter().find(|link| link.key == key).map(|link| link.number).unwrap_or_else(|| {
-                self.links += 1;
-                self.links
-            });
-            self.members[i].links.push(Link { key, number, implicit });
+            self.members[i].links.push(Link { key, implicit });
         }
     }
 
