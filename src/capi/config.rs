@@ -249,8 +249,10 @@ unsafe fn quota(c: &grate_quota_config) -> Result<QuotaConfig, Failure> {
 }
 
 /// Registers a provider, or changes one: usage, health and leases are kept, and a changed limit applies to what is
-/// already counted. Everything is copied. Takes longer the more providers there are (some 0.2 ms for 1000, and several times
-/// as long with a state file): to register many, call `grate_engine_configure_json` once. Nothing changes on failure:
+/// already counted. A lease that is out is settled on the quotas that it was charged on, also on those that are taken off;
+/// of one that is added it holds a slot, if that counts concurrency, and nothing else, whatever its request uses.
+/// Everything is copied. Takes longer the more providers there are (some 0.2 ms for 1000, and several times as long with a
+/// state file): to register many, call `grate_engine_configure_json` once. Nothing changes on failure:
 /// `GRATE_ERR_NULL_POINTER`, `GRATE_ERR_STRUCT_SIZE`, `GRATE_ERR_INVALID_NAME`, `GRATE_ERR_INVALID_ARGUMENT`,
 /// `GRATE_ERR_INVALID_CONFIG`, `GRATE_ERR_CAPACITY`.
 /// Safe on any thread at any time.
@@ -369,10 +371,11 @@ pub unsafe extern "C" fn grate_engine_remove_capability(
 }
 
 /// Applies a JSON document, whole or not at all. It registers or changes what it names and leaves the rest, or, with
-/// `"replace": true`, removes what it does not name. The README has the format. `json` is `len` bytes of UTF-8 and
-/// needs no NUL. Fails with `GRATE_ERR_INVALID_JSON` (the message gives line and column), `GRATE_ERR_INVALID_CONFIG`,
-/// `GRATE_ERR_INVALID_NAME`, `GRATE_ERR_UNKNOWN_PROVIDER`, `GRATE_ERR_NULL_POINTER`, `GRATE_ERR_INVALID_ARGUMENT` (an
-/// impossible length), `GRATE_ERR_CAPACITY`. Safe on any thread at any time.
+/// `"replace": true`, removes what it does not name; of leases that are out see `grate_engine_upsert_provider`. The README
+/// has the format. `json` is `len` bytes of UTF-8 and needs no NUL. Fails with `GRATE_ERR_INVALID_JSON` (the message gives
+/// line and column), `GRATE_ERR_INVALID_CONFIG`, `GRATE_ERR_INVALID_NAME`, `GRATE_ERR_UNKNOWN_PROVIDER`,
+/// `GRATE_ERR_NULL_POINTER`, `GRATE_ERR_INVALID_ARGUMENT` (an impossible length), `GRATE_ERR_CAPACITY`. Safe on any thread
+/// at any time.
 ///
 /// # Safety
 /// `engine` must be NULL or alive; `json` NULL or readable for `len` bytes; `err` NULL or valid.
