@@ -321,7 +321,7 @@ impl<'a> Locked<'a> {
         p.in_flight.sub(1);
         p.probes.sub(u64::from(grant.probe));
         self.for_charged(grant.epoch, |q| {
-            q.release(grant.usage.of(q.dimension()));
+            q.release(self.now, grant.at, grant.usage.of(q.dimension()));
             if q.dimension() == Dimension::Concurrency {
                 self.forget_peak_of(Dimension::Concurrency);
             }

@@ -303,6 +303,14 @@ impl<'a> QuotaRef<'a> {
         if n == 0 {
             return;
         }
+        self.count(now, at, n);
+        if self.strategy() == Strategy::TokenBucket {
+            token_bucket::settle(self, now, at, n);
+        }
+    }
+
+    #[inline]
+    fn count(&self, now: Now, at: u64, n: u64) {
         if self.strategy() != Strategy::Concurrency {
             self.burn_add(now, n);
             self.told_spend(n);
@@ -328,20 +336,25 @@ impl<'a> QuotaRef<'a> {
     #[inline]
     pub(crate) fn reserve(&self, now: Now, at: u64, n: u64) {
         self.probe_upward(now);
-        self.charge(now, at, n);
+        if n > 0 {
+            self.count(now, at, n);
+        }
         self.quota.pending.add(n);
     }
 
-    /// The lease that reserved `n` units has ended: its slot is free, its units stay counted.
+    /// The lease that reserved `n` units, with the effective time `at`, has ended: its slot is free, its units stay counted.
     #[inline]
-    pub(crate) fn release(&self, n: u64) {
+    pub(crate) fn release(&self, now: Now, at: u64, n: u64) {
         self.quota.pending.sub(n);
-        if self.strategy() == Strategy::Concurrency {
-            concurrency::refund(self, n);
+        match self.strategy() {
+            Strategy::Concurrency => concurrency::refund(self, n),
+            Strategy::TokenBucket => token_bucket::settle(self, now, at, n),
+            Strategy::Rolling | Strategy::FixedWindow => {}
         }
     }
 
-    /// Takes back `n` units that were charged with the effective time `at`, as far as they are still counted.
+    /// Takes back `n` units that were charged with the effective time `at`, as far as they are still counted. If a lease had
+    /// reserved them, it was released just now.
     #[inline]
     pub(crate) fn refund(&self, now: Now, at: u64, n: u64) {
         if n > 0 {
@@ -356,6 +369,9 @@ impl<'a> QuotaRef<'a> {
             Strategy::TokenBucket => token_bucket::advance(self, now),
             Strategy::FixedWindow => fixed_window::advance(self, now),
             Strategy::Concurrency => {}
+        }
+        if self.strategy() == Strategy::TokenBucket {
+            token_bucket::unsettle(self, n);
         }
         if at < self.quota.gone.get() {
             return;
@@ -425,7 +441,11 @@ impl<'a> QuotaRef<'a> {
             // As one charge, of which nothing is refunded but what is on the wire.
             quota.gone.set(now.mono);
             if used > 0 {
-                Self::new(quota, run, journal).record(now, now.mono.saturating_add(quota.lead.get()), used);
+                let (q, at) = (Self::new(quota, run, journal), now.mono.saturating_add(quota.lead.get()));
+                q.record(now, at, used);
+                if q.strategy() == Strategy::TokenBucket {
+                    token_bucket::settle(&q, now, at, used);
+                }
             }
         }
     }
@@ -433,11 +453,7 @@ impl<'a> QuotaRef<'a> {
     /// What must happen before the limit changes.
     fn prepare(&self, now: Now) {
         match self.strategy() {
-            Strategy::TokenBucket => {
-                token_bucket::advance(self, now);
-                // What drained so far drained at the old rate.
-                self.quota.gone.set(self.quota.gone.get().max(now.mono));
-            }
+            Strategy::TokenBucket => token_bucket::prepare(self, now),
             Strategy::Rolling => marks::compact_anew(self),
             Strategy::FixedWindow | Strategy::Concurrency => {}
         }

@@ -506,12 +506,13 @@ proptest! {
                 _ => {}
             }
             if i == when {
-                with.q().charge(at(now), now, over);
+                with.q().reserve(at(now), now, over);
                 charged = Some(now);
             }
             if i >= when + settled
                 && let Some(time) = charged.take()
             {
+                with.q().release(at(now), time, over);
                 with.q().refund(at(now), time, over);
             }
             if charged.is_none() {
@@ -532,11 +533,12 @@ proptest! {
         for bed in [&with, &without] {
             bed.q().charge(at(0), lead, before);
         }
-        with.q().charge(at(gap), gap + lead, over);
+        with.q().reserve(at(gap), gap + lead, over);
         let now = gap + later;
         for bed in [&with, &without] {
             bed.q().charge(at(now), now + lead, after);
         }
+        with.q().release(at(now), gap + lead, over);
         with.q().refund(at(now), gap + lead, over);
         let full = |bed: &Bed| bed.q().wait(at(now), 200, 0.0);
         // A bucket that is full refills nothing until the request arrives; one that is not quite full does.
@@ -572,32 +574,36 @@ proptest! {
     /// given back.
     #[test]
     fn bucket_knows_what_is_on_the_wire(
-        charges in prop::collection::vec((0u64..60 * MS, 1u64..5, prop::bool::weighted(0.9), 0usize..12), 1..60),
+        charges in prop::collection::vec((0u64..60 * MS, 1u64..5, prop::bool::weighted(0.9), 0usize..12, 0u64..5), 1..60),
         rate in 20u64..2000, burst in 3u64..60, greedy in any::<bool>(),
     ) {
         let lead = 50 * MS;
         let bed = Bed::new(&bucket_config(rate, NS_PER_SEC, burst));
-        let (mut sooner, mut later) = (Vec::new(), Vec::new());
+        let (mut sooner, mut later, mut leases) = (Vec::new(), Vec::new(), Vec::new());
         let mut now = 0;
         let unit = u128::from(NS_PER_SEC);
-        for (gap, n, leased, settled) in charges {
+        for (gap, n, leased, which, unused) in charges {
             now += if greedy { gap / 20 } else { gap };
             // Also where the skew has changed.
             let wire = if leased { lead - (n % 3) * 20 * MS } else { 0 };
-            if leased && !bed.q().fits(at(now), n, 0.0) {
+            if !leased {
+                bed.q().charge(at(now), now, n);
+            } else if bed.q().fits(at(now), n, 0.0) {
+                bed.q().reserve(at(now), now + wire, n);
+                leases.push((sooner.len(), now + wire, n));
+            } else {
                 check_wait(&bed, now, n, 0.0);
                 continue;
             }
-            bed.q().charge(at(now), now + wire, n);
             sooner.push((now + wire, n));
-            // One of the latest turns out to have used a unit less.
-            if let Some(charge) = sooner.len().checked_sub(settled + 1).map(|i| &mut sooner[i])
-                && charge.1 > 0
-            {
-                charge.1 -= 1;
-                bed.q().refund(at(now), charge.0, 1);
-            }
             later.push((now + 3 * lead, n));
+            if which < leases.len() {
+                let (i, time, n) = leases.swap_remove(which);
+                let unused = unused.min(n);
+                bed.q().release(at(now), time, n);
+                bed.q().refund(at(now), time, unused);
+                sooner[i].1 -= unused;
+            }
             for time in [now, now + lead / 2, now + lead, now + 2 * lead, now + 4 * lead] {
                 let used = u128::from(bed.q().used(at(time)));
                 let (least, most) = (most_debt(&sooner, rate, NS_PER_SEC, time), most_debt(&later, rate, NS_PER_SEC, time));
@@ -619,6 +625,24 @@ fn a_small_bucket_refills_while_requests_come() {
         (0..10 * NS_PER_SEC).step_by(MS as usize / 4).filter(|&now| bed.admit(at(now), lead, 1)).count() as u64;
     // At least a burst in the time that two requests need one after the other.
     assert!(admitted >= burst * 10 * NS_PER_SEC / (2 * lead), "{admitted} in ten seconds");
+}
+
+/// What was reserved and not used comes back, also when much has drained and other leases overlap.
+#[test]
+fn a_bucket_is_full_again_when_all_leases_are_given_back() {
+    let bed = Bed::new(&bucket_config(60, 60 * NS_PER_SEC, 10));
+    let leases: Vec<_> = (0..10).map(|i| i * 10 * MS).collect();
+    for &granted in &leases {
+        assert!(bed.q().fits(at(granted), 1, 0.0));
+        bed.q().reserve(at(granted), granted + 50 * MS, 1);
+    }
+    let now = 5 * NS_PER_SEC;
+    assert_eq!(bed.q().used(at(now)), 6);
+    for granted in leases {
+        bed.q().release(at(now), granted + 50 * MS, 1);
+        bed.q().refund(at(now), granted + 50 * MS, 1);
+    }
+    assert_eq!(bed.q().used(at(now)), 0);
 }
 
 #[test]
@@ -846,10 +870,11 @@ fn a_refund_after_a_change_of_strategy_takes_nothing_from_others() {
     for from in COUNTING {
         for to in COUNTING {
             let bed = Bed::new(&config(from, 100, window));
-            bed.q().charge(at(0), 50 * MS, 50);
+            bed.q().reserve(at(0), 50 * MS, 50);
             let now = window + NS_PER_SEC;
             bed.q().charge(at(now), now + 50 * MS, 40);
             bed.define(&config(to, 100, window), at(now));
+            bed.q().release(at(now), 50 * MS, 50);
             bed.q().refund(at(now), 50 * MS, 50);
             assert_eq!(bed.q().used(at(now)), 40, "{from:?} to {to:?}");
         }

@@ -8,6 +8,10 @@
 //! So there are two debts: a front, which drains from the time SINCE, and behind it what waits to drain from a later time ARRIVES,
 //! when the front is gone. What joins those that wait may make all of them wait longer, which never admits too much; but not for
 //! longer than twice what a request needs to arrive, or a small bucket would not refill as long as requests come.
+//!
+//! Of units that a lease reserved and did not use, these books can rarely tell how much of them has drained. So there is a second
+//! account: as if what leases have reserved did not drain before they are settled, and then what they used drains from there.
+//! Neither account is ever less than what the provider's bucket lacks, and the lower one counts.
 
 use super::{NEVER, QuotaRef};
 use crate::clock::Now;
@@ -21,9 +25,11 @@ const SINCE: usize = 2;
 const LEAST: usize = 3;
 /// The size of the bucket as configured; 0 is the limit.
 const BURST: usize = 4;
-/// The effective time of the first charge of those that wait, and when all of them begin to drain. `used` are their units.
-const FIRST: usize = 5;
-const ARRIVES: usize = 6;
+/// When those that wait begin to drain. `used` are their units.
+const ARRIVES: usize = 5;
+/// When what is settled will have drained, or [`UNKNOWN`]. `pending` is the rest of that account.
+const SETTLED: usize = 6;
+const UNKNOWN: u64 = u64::MAX;
 
 pub(super) fn configure(quota: &super::Quota, config: &QuotaConfig) {
     quota.words[BURST].set(config.burst.unwrap_or(0));
@@ -34,7 +40,7 @@ pub(super) fn configure(quota: &super::Quota, config: &QuotaConfig) {
 pub(super) fn is_sound(q: &QuotaRef<'_>) -> bool {
     let debt = u128::from(q.quota.words[DEBT_HIGH].get()) << 64 | u128::from(q.quota.words[DEBT_LOW].get());
     debt <= scaled(q, u64::MAX)
-        && [SINCE, FIRST, ARRIVES].into_iter().all(|word| q.quota.words[word].get() <= 2 * Now::LAST_MONO)
+        && [SINCE, ARRIVES].into_iter().all(|word| q.quota.words[word].get() <= 2 * Now::LAST_MONO)
 }
 
 /// The size of the bucket, with a limit.
@@ -65,7 +71,7 @@ fn front_at(q: &QuotaRef<'_>, time: u64) -> u128 {
     debt.saturating_sub(drained(q, time.saturating_sub(q.quota.words[SINCE].get())))
 }
 
-fn debt_at(q: &QuotaRef<'_>, time: u64) -> u128 {
+fn books_at(q: &QuotaRef<'_>, time: u64) -> u128 {
     let arrives = q.quota.words[ARRIVES].get();
     match q.quota.used.get() {
         0 => front_at(q, time),
@@ -74,6 +80,18 @@ fn debt_at(q: &QuotaRef<'_>, time: u64) -> u128 {
             together.saturating_sub(drained(q, time.saturating_sub(arrives)))
         }
     }
+}
+
+/// Of the second account.
+fn settled_at(q: &QuotaRef<'_>, time: u64) -> u128 {
+    match q.quota.words[SETTLED].get() {
+        UNKNOWN => u128::MAX,
+        settled => drained(q, settled.saturating_sub(time)).saturating_add(scaled(q, q.quota.pending.get())),
+    }
+}
+
+fn debt_at(q: &QuotaRef<'_>, time: u64) -> u128 {
+    books_at(q, time).min(settled_at(q, time))
 }
 
 fn debt(q: &QuotaRef<'_>, now: Now) -> u128 {
@@ -88,10 +106,10 @@ fn set_front(q: &QuotaRef<'_>, debt: u128, since: u64) {
     q.quota.words[SINCE].set(since);
 }
 
-/// Brings the stored debt up to now.
+/// Brings the books up to now.
 pub(super) fn advance(q: &QuotaRef<'_>, now: Now) {
     let arrived = q.quota.words[ARRIVES].get() <= now.mono;
-    let front = if arrived { debt(q, now) } else { front_at(q, now.mono) };
+    let front = if arrived { books_at(q, now.mono) } else { front_at(q, now.mono) };
     set_front(q, front, q.quota.words[SINCE].get().max(now.mono));
     if arrived {
         q.quota.used.set(0);
@@ -110,46 +128,69 @@ pub(super) fn fits(q: &QuotaRef<'_>, now: Now, n: u64, ceiling: u64) -> bool {
 }
 
 pub(super) fn wait(q: &QuotaRef<'_>, now: Now, n: u64, ceiling: u64) -> u64 {
-    if q.quota.limit.get() == 0 {
+    let limit = u128::from(q.quota.limit.get());
+    if limit == 0 {
         return NEVER;
     }
-    let excess_at = |time| (debt_at(q, time) + scaled(q, n)).saturating_sub(scaled(q, ceiling));
+    let excess_at = |time| (books_at(q, time) + scaled(q, n)).saturating_sub(scaled(q, ceiling));
     let since = q.quota.words[SINCE].get().max(now.mono);
     let arrives = q.quota.words[ARRIVES].get().max(since);
     let from = if excess_at(arrives) > 0 { arrives } else { since };
-    let draining = excess_at(from).div_ceil(u128::from(q.quota.limit.get()));
-    u64::try_from(draining).unwrap_or(NEVER).saturating_add(from - now.mono)
+    let by_the_books = u64::try_from(excess_at(from).div_ceil(limit)).unwrap_or(NEVER).saturating_add(from - now.mono);
+    let spare = scaled(q, ceiling).checked_sub(scaled(q, n) + scaled(q, q.quota.pending.get()));
+    let settled = q.quota.words[SETTLED].get();
+    let when_settled = spare.filter(|_| settled != UNKNOWN).map_or(NEVER, |spare| {
+        settled.saturating_sub(now.mono).saturating_sub(u64::try_from(spare / limit).unwrap_or(u64::MAX))
+    });
+    by_the_books.min(when_settled)
 }
 
+/// Counts units on the books.
 #[inline(never)]
 pub(super) fn record(q: &QuotaRef<'_>, now: Now, at: u64, n: u64) {
     advance(q, now);
     let (words, waiting) = (&q.quota.words, &q.quota.used);
-    let (since, front, found) = (words[SINCE].get(), front_at(q, now.mono), debt_at(q, at));
+    let (since, front, found) = (words[SINCE].get(), front_at(q, now.mono), books_at(q, at));
     words[LEAST].set(if found == 0 { u64::MAX } else { words[LEAST].get().min(units(q, found)) });
     if found > 0 && waiting.get() == 0 {
         set_front(q, front + scaled(q, n), since);
     } else if found > 0 {
         waiting.add(n);
     } else if front == 0 && waiting.get() == 0 {
+        words[SETTLED].set(words[SETTLED].get().min(now.mono));
         set_front(q, scaled(q, n), since.max(at));
         q.quota.gone.set(q.quota.gone.get().max(at));
     } else {
         // Full again when this one arrives, and not yet now.
-        let longest = q.quota.lead.get();
-        if waiting.get() > 0 && at.saturating_sub(words[FIRST].get()) > longest {
-            // The front is gone by now: those that wait are the next one.
-            set_front(q, front + scaled(q, waiting.get()), since.max(words[ARRIVES].get()));
+        if front == 0 {
+            // Those that wait are the next front.
+            set_front(q, scaled(q, waiting.get()), since.max(words[ARRIVES].get()));
             waiting.set(0);
-        }
-        if waiting.get() == 0 {
-            words[FIRST].set(at);
         }
         let ahead = scaled(q, waiting.get()).checked_div(u128::from(q.quota.limit.get())).unwrap_or(0);
         words[ARRIVES].set(at.saturating_sub(u64::try_from(ahead).unwrap_or(u64::MAX)));
         waiting.add(n);
         // Of the front and of those that wait, nothing is given back any more.
-        q.quota.gone.set(q.quota.gone.get().max(now.mono.saturating_add(longest)));
+        q.quota.gone.set(q.quota.gone.get().max(now.mono.saturating_add(q.quota.lead.get())));
+    }
+}
+
+/// Counts units in the second account: those of a lease when it is settled.
+pub(super) fn settle(q: &QuotaRef<'_>, now: Now, at: u64, n: u64) {
+    let settled = &q.quota.words[SETTLED];
+    let drains_in = match u128::from(q.quota.limit.get()) {
+        0 => UNKNOWN,
+        limit => u64::try_from(scaled(q, n).div_ceil(limit)).unwrap_or(u64::MAX),
+    };
+    settled.set(settled.get().max(at).max(now.mono).saturating_add(drains_in));
+}
+
+/// What must happen before the limit changes: what drained so far drained at the old rate.
+pub(super) fn prepare(q: &QuotaRef<'_>, now: Now) {
+    advance(q, now);
+    q.quota.gone.set(q.quota.gone.get().max(now.mono));
+    if q.quota.words[SETTLED].get() > now.mono {
+        q.quota.words[SETTLED].set(UNKNOWN);
     }
 }
 
@@ -163,6 +204,15 @@ pub(super) fn refund(q: &QuotaRef<'_>, now: Now, at: u64, n: u64) {
     }
     // Later charges have now found so much less.
     q.quota.words[LEAST].sub(units(q, back));
+}
+
+/// Takes units off the second account that were just settled there.
+pub(super) fn unsettle(q: &QuotaRef<'_>, n: u64) {
+    let settled = &q.quota.words[SETTLED];
+    if settled.get() != UNKNOWN {
+        let drains_in = scaled(q, n).checked_div(u128::from(q.quota.limit.get())).unwrap_or(0);
+        settled.sub(u64::try_from(drains_in).unwrap_or(u64::MAX));
+    }
 }
 
 #[inline(never)]
