@@ -460,7 +460,8 @@ typedef struct {
   /*
    Size of the token bucket in units; 0 is `limit`. Must be 0 for other strategies. At most so many units are admitted in
    the time that a request may be on the wire (`skew_ns`), as they may all arrive together: to use all of the limit, it
-   must be more than what refills meanwhile.
+   must be more than what refills meanwhile. While the limit in force is less than the configured one, it is smaller by the
+   same part.
    */
   uint64_t burst;
   /*
@@ -830,7 +831,7 @@ typedef struct {
    */
   uint64_t used;
   /*
-   Units that may be reserved now.
+   Units that may be reserved now, by several requests together; where headers told of others' use, one may get more.
    */
   uint64_t remaining;
   /*
@@ -1430,8 +1431,9 @@ grate_status grate_engine_provider_in_cooldown(grate_engine *engine,
                                                grate_error *err);
 
 /*
- Writes how many units of a `GRATE_DIMENSION_` may be reserved now: the least over the provider's quotas of that
- dimension, or `UINT64_MAX` if it has none. Errors and safety as for `grate_engine_provider_health`, and
+ Writes how many units of a `GRATE_DIMENSION_` may be reserved now, by several requests together: the least over the
+ provider's quotas of that dimension, or `UINT64_MAX` if it has none. Where headers told of others' use, a single request may get
+ more, as its response brings news. Errors and safety as for `grate_engine_provider_health`, and
  `GRATE_ERR_INVALID_ARGUMENT` for an unknown dimension.
  */
 grate_status grate_engine_remaining_quota(grate_engine *engine,
@@ -1529,7 +1531,7 @@ grate_status grate_engine_complete(grate_engine *engine,
 /*
  Gives a lease back whose request was not sent: its slot and all it reserved that is still counted, on the quotas that it
  was charged on. On a quota whose strategy has changed since, and on a token bucket whose limit has, configured or learned,
- it may stay counted: it cannot be told apart there. Otherwise like `grate_engine_complete`.
+ part of it may stay counted: it cannot be told apart there. Otherwise like `grate_engine_complete`.
  */
 grate_status grate_engine_cancel(grate_engine *engine,
                                  uint64_t lease,

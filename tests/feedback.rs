@@ -5,10 +5,10 @@ mod common;
 
 use common::{
     MINUTE, SEC, UNIX_MS, acquire, concurrency, engine, provider, quota, report, reported_tokens, requests, serve,
-    tokens,
+    tokens, with,
 };
 use grate::Engine;
-use grate::config::{Dimension, Settings};
+use grate::config::{Dimension, QuotaConfig, Settings, Strategy};
 use grate::engine::{Estimate, LimitSource, QuotaState, Report};
 use grate::feedback::{Outcome, headers};
 use grate::health::Circuit;
@@ -43,6 +43,44 @@ fn a_hidden_limit_is_learned_just_below_what_was_admitted() {
     assert!((190..200).contains(&q.effective_limit), "{}", q.effective_limit);
     assert_eq!(q.remaining, 0);
     assert!(!acquire(&engine).available());
+}
+
+/// A bucket of 20 that refuses early is smaller or slower than it seemed, not one of 20 a minute.
+#[test]
+fn a_bucket_that_refuses_early_keeps_its_proportions() {
+    let (engine, clock) = engine(Settings::default());
+    let bucket = QuotaConfig { burst: Some(20), ..with(Strategy::TokenBucket, requests(6000, MINUTE)) };
+    serve(&engine, vec![provider("a", vec![bucket])]);
+    for i in 0..15 {
+        let lease = acquire(&engine).lease.unwrap();
+        clock.advance_ns(SEC / 1000);
+        let outcome = if i < 14 { Outcome::Success } else { Outcome::RateLimited };
+        engine.complete(lease, &report(outcome)).unwrap();
+    }
+    let q = state(&engine, "a", Dimension::Requests);
+    assert_eq!((q.limit, q.limit_source), (6000, LimitSource::Learned));
+    assert!((3300..4200).contains(&q.effective_limit), "{}", q.effective_limit);
+    clock.advance_ns(10 * SEC);
+    assert!((11..14).contains(&state(&engine, "a", Dimension::Requests).remaining));
+}
+
+/// What is left to others is a part of what can be used at once, however much a bucket gets in a minute.
+#[test]
+fn a_small_bucket_is_not_left_to_others() {
+    let (engine, clock) = engine(Settings::default());
+    let bucket = QuotaConfig { burst: Some(20), ..with(Strategy::TokenBucket, requests(6000, MINUTE)) };
+    serve(&engine, vec![provider("a", vec![bucket])]);
+    let headers = read(&[
+        ("x-ratelimit-limit-requests", "6000"),
+        ("x-ratelimit-remaining-requests", "0"),
+        ("x-ratelimit-reset-requests", "1s"),
+    ]);
+    let lease = acquire(&engine).lease.unwrap();
+    engine.complete(lease, &Report { headers: Some(&headers), ..report(Outcome::RateLimited) }).unwrap();
+    let wait = acquire(&engine).best.unwrap().retry_after_ns;
+    assert!(wait <= SEC, "{wait}");
+    clock.advance_ns(wait);
+    assert!(acquire(&engine).available());
 }
 
 #[test]

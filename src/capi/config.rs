@@ -67,7 +67,8 @@ pub struct grate_quota_config {
     pub reserved: u32,
     /// Size of the token bucket in units; 0 is `limit`. Must be 0 for other strategies. At most so many units are admitted in
     /// the time that a request may be on the wire (`skew_ns`), as they may all arrive together: to use all of the limit, it
-    /// must be more than what refills meanwhile.
+    /// must be more than what refills meanwhile. While the limit in force is less than the configured one, it is smaller by the
+    /// same part.
     pub burst: u64,
     /// Where calendar windows start, in nanoseconds after UTC midnight of 1970-01-01 (8 h for midnight in UTC-8).
     /// More than minus one and less than plus one window. Must be 0 for other strategies.

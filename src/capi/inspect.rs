@@ -75,7 +75,7 @@ pub struct grate_quota_state {
     pub window_ns: u64,
     /// Units counted now: in the window, missing from the bucket, or in flight.
     pub used: u64,
-    /// Units that may be reserved now.
+    /// Units that may be reserved now, by several requests together; where headers told of others' use, one may get more.
     pub remaining: u64,
     /// Predicted share of the limit that will be left at the forecast horizon, in [0, 1].
     pub predicted_share: f64,
@@ -224,8 +224,9 @@ pub unsafe extern "C" fn grate_engine_provider_in_cooldown(
     }
 }
 
-/// Writes how many units of a `GRATE_DIMENSION_` may be reserved now: the least over the provider's quotas of that
-/// dimension, or `UINT64_MAX` if it has none. Errors and safety as for `grate_engine_provider_health`, and
+/// Writes how many units of a `GRATE_DIMENSION_` may be reserved now, by several requests together: the least over the
+/// provider's quotas of that dimension, or `UINT64_MAX` if it has none. Where headers told of others' use, a single request may get
+/// more, as its response brings news. Errors and safety as for `grate_engine_provider_health`, and
 /// `GRATE_ERR_INVALID_ARGUMENT` for an unknown dimension.
 ///
 /// # Safety

@@ -322,7 +322,7 @@ pub unsafe extern "C" fn grate_engine_complete(
 
 /// Gives a lease back whose request was not sent: its slot and all it reserved that is still counted, on the quotas that it
 /// was charged on. On a quota whose strategy has changed since, and on a token bucket whose limit has, configured or learned,
-/// it may stay counted: it cannot be told apart there. Otherwise like `grate_engine_complete`.
+/// part of it may stay counted: it cannot be told apart there. Otherwise like `grate_engine_complete`.
 ///
 /// # Safety
 /// `engine` must be NULL or alive; `err` NULL or valid.

@@ -23,7 +23,7 @@ const MARGIN: f64 = 0.03;
 /// 3, 0.23 at 0.9923 with 10, 0.22 at 0.9923 with 30.
 const CALM_WINDOWS: u64 = 3;
 const MAX_PATIENCE: u32 = 6;
-/// The first margin for others, as a divisor of the limit, and the largest; each refusal doubles it. A larger margin gives
+/// The first margin for others, as a divisor of what can be used at once, and the largest; each refusal doubles it. A larger margin gives
 /// capacity away, a smaller one needs more refusals. Measured: 0.22 at 0.9925 with 50, 0.23 at 0.9923 with 100, 0.27 at
 /// 0.9935 with 300.
 const FIRST_MARGIN: u64 = 100;
@@ -180,8 +180,8 @@ impl QuotaRef<'_> {
     pub(crate) fn learn_margin(&self, now: Now, sent: u64) {
         let known = &self.quota.in_force;
         if sent >= known.since.get() {
-            let limit = self.limit();
-            let margin = (known.margin.get() * 2).max(limit / FIRST_MARGIN).max(1).min(limit / MOST_MARGIN);
+            let most = self.capacity();
+            let margin = (known.margin.get() * 2).max(most / FIRST_MARGIN).max(1).min(most / MOST_MARGIN);
             known.margin.set(margin);
             known.since.set(now.mono);
         }
@@ -196,7 +196,9 @@ impl QuotaRef<'_> {
             return;
         }
         let below = if concurrency { admitted } else { (admitted as f64 * (1.0 - MARGIN)) as u64 };
-        let limit = below.min(self.limit().saturating_sub(1)).max(1);
+        // A bucket that was refused so early is smaller or slower by as much: both, as that cannot be told apart.
+        let part = u128::from(below) * u128::from(self.limit()) / u128::from(self.capacity().max(1));
+        let limit = u64::try_from(part).unwrap_or(u64::MAX).min(self.limit().saturating_sub(1)).max(1);
         self.change_limit(now, limit, LEARNED);
         known.since.set(now.mono);
         known.lessons.set(known.lessons.get().saturating_add(1));

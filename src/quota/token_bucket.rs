@@ -43,11 +43,13 @@ pub(super) fn is_sound(q: &QuotaRef<'_>) -> bool {
         && [SINCE, ARRIVES].into_iter().all(|word| q.quota.words[word].get() <= 2 * Now::LAST_MONO)
 }
 
-/// The size of the bucket, with a limit.
+/// The size of the bucket, with a limit: below the configured one, it is smaller in proportion.
 pub(super) fn capacity(q: &QuotaRef<'_>, limit: u64) -> u64 {
+    let configured = q.configured_limit();
     match q.quota.words[BURST].get() {
         0 => limit,
-        burst => burst,
+        burst if limit >= configured => burst,
+        burst => (u128::from(burst) * u128::from(limit) / u128::from(configured)).max(1) as u64,
     }
 }
 

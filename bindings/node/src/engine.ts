@@ -374,5 +374,11 @@ function join(shared: SharedArrayBuffer): BigInt64Array {
 
 function toJson(config: Config): string {
   if (typeof config !== "object" || config === null) throw invalidArgument("a configuration is an object or JSON text");
-  return JSON.stringify(config);
+  return JSON.stringify(config, (key, value: unknown) => {
+    // JSON has none of these: a bigint would be an error that tells nothing, NaN and Infinity a default.
+    if (typeof value === "bigint" || (typeof value === "number" && !Number.isFinite(value))) {
+      throw invalidArgument(`${key} is ${String(value)}, and must be a finite number (beyond 2^53, give JSON text)`);
+    }
+    return value;
+  });
 }

@@ -99,7 +99,10 @@ test("configurations", () => {
   });
   assert.throws(() => new Engine({ engine: { ewma_alpha: 7 } }), { name: "InvalidConfigError" });
   assert.throws(() => engine.configure(null as unknown as string), { name: "InvalidArgumentError" });
-  assert.throws(() => engine.configure({ providers: [{ name: "c", weight: 1n as unknown as number }] }), TypeError);
+  for (const weight of [NaN, Infinity, 2n as unknown as number]) {
+    const invalid = { name: "InvalidArgumentError", message: /^weight is (NaN|Infinity|2), and must be a finite number/ };
+    assert.throws(() => engine.configure({ providers: [{ name: "a", weight }] }), invalid);
+  }
 });
 
 test("a lease is settled once", () => {
