@@ -300,17 +300,15 @@ impl<'a> QuotaRef<'a> {
     /// Counts `n` units with the effective time `at`, whether they fit or not.
     #[inline]
     pub(crate) fn charge(&self, now: Now, at: u64, n: u64) {
+        self.count(now, at, n, true);
+    }
+
+    /// The same for units that are settled, and for those that a lease reserves.
+    #[inline]
+    fn count(&self, now: Now, at: u64, n: u64, settled: bool) {
         if n == 0 {
             return;
         }
-        self.count(now, at, n);
-        if self.strategy() == Strategy::TokenBucket {
-            token_bucket::settle(self, now, at, n);
-        }
-    }
-
-    #[inline]
-    fn count(&self, now: Now, at: u64, n: u64) {
         if self.strategy() != Strategy::Concurrency {
             self.burn_add(now, n);
             self.told_spend(n);
@@ -319,14 +317,19 @@ impl<'a> QuotaRef<'a> {
                 self.quota.lead.set(lead);
             }
         }
-        self.record(now, at, n);
+        self.record(now, at, n, settled);
     }
 
     #[inline]
-    fn record(&self, now: Now, at: u64, n: u64) {
+    fn record(&self, now: Now, at: u64, n: u64, settled: bool) {
         match self.strategy() {
             Strategy::Rolling => rolling::record(self, now, at, n),
-            Strategy::TokenBucket => token_bucket::record(self, now, at, n),
+            Strategy::TokenBucket => {
+                token_bucket::record(self, now, at, n);
+                if settled {
+                    token_bucket::settle(self, now, at, n);
+                }
+            }
             Strategy::FixedWindow => fixed_window::record(self, now, at, n),
             Strategy::Concurrency => concurrency::record(self, n),
         }
@@ -336,9 +339,7 @@ impl<'a> QuotaRef<'a> {
     #[inline]
     pub(crate) fn reserve(&self, now: Now, at: u64, n: u64) {
         self.probe_upward(now);
-        if n > 0 {
-            self.count(now, at, n);
-        }
+        self.count(now, at, n, false);
         self.quota.pending.add(n);
     }
 
@@ -441,11 +442,8 @@ impl<'a> QuotaRef<'a> {
             // As one charge, of which nothing is refunded but what is on the wire.
             quota.gone.set(now.mono);
             if used > 0 {
-                let (q, at) = (Self::new(quota, run, journal), now.mono.saturating_add(quota.lead.get()));
-                q.record(now, at, used);
-                if q.strategy() == Strategy::TokenBucket {
-                    token_bucket::settle(&q, now, at, used);
-                }
+                let at = now.mono.saturating_add(quota.lead.get());
+                Self::new(quota, run, journal).record(now, at, used, true);
             }
         }
     }
