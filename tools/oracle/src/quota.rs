@@ -106,7 +106,7 @@ impl Quota {
         }
     }
 
-    fn is_bucket(&self) -> bool {
+    pub(crate) fn is_bucket(&self) -> bool {
         self.rule.strategy == GRATE_STRATEGY_TOKEN_BUCKET
     }
 

@@ -408,9 +408,15 @@ impl World {
         let i = index(best.provider);
         // Where headers told something, it may only be news that are waited for; and the wall clock may have stepped. Of a limit
         // that was learned too low, only the next rise is told.
+        // What a lease that expires meanwhile has reserved drains from a whole nanosecond on.
+        let expires = |link: &Link| {
+            let reserved = |lease: &&Lease| lease.charged.iter().any(|charged| charged.key == link.key);
+            self.leases.iter().filter(reserved).any(|lease| lease.expires <= self.now + wait)
+        };
         let uncertain = |link: &Link| {
             let quota = &self.quotas[&link.key];
             quota.is_unclear(self.now)
+                || (quota.is_bucket() && expires(link))
                 || quota.fit(0, Some(0), self.needs(ask, link.key.1).0, ask.headroom) != Some(true)
         };
         if self.members[i].links.iter().any(uncertain) {
