@@ -1044,7 +1044,8 @@ typedef struct {
   double seconds_to_exhaustion;
   /*
    Nanoseconds until it can take this request: 0 if it can now, `GRATE_NEVER` if waiting does not help. Exact for cooldown,
-   health and quotas, unless something else holds it then; for concurrency and probes the expected end of the oldest lease.
+   health and quotas, unless something else holds it then (of a bucket, to a nanosecond for each lease that expires
+   meanwhile); for concurrency and probes the expected end of the oldest lease.
    Where response headers hold it and a request in flight will bring news: 1 ms. For a limit that was learned too low for the
    request: until it next rises.
    */

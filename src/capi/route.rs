@@ -105,7 +105,8 @@ pub struct grate_candidate {
     /// Seconds until the first quota is spent if the present burn goes on; infinity if none will be.
     pub seconds_to_exhaustion: f64,
     /// Nanoseconds until it can take this request: 0 if it can now, `GRATE_NEVER` if waiting does not help. Exact for cooldown,
-    /// health and quotas, unless something else holds it then; for concurrency and probes the expected end of the oldest lease.
+    /// health and quotas, unless something else holds it then (of a bucket, to a nanosecond for each lease that expires
+    /// meanwhile); for concurrency and probes the expected end of the oldest lease.
     /// Where response headers hold it and a request in flight will bring news: 1 ms. For a limit that was learned too low for the
     /// request: until it next rises.
     pub retry_after_ns: u64,
