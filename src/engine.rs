@@ -429,7 +429,8 @@ impl Engine {
             .ok_or(Error::UnknownProvider)
     }
 
-    /// Works with a provider, if it is there, and may end a lease of a definition; `None` if the configuration is not in force any more.
+    /// Works with a provider, if it is there, and may end a lease of a definition; `None` if the configuration is not in force
+    /// any more.
     #[inline]
     #[allow(clippy::type_complexity, reason = "three ways in which there is no result")]
     fn try_with<R>(

@@ -516,8 +516,7 @@ impl State {
     }
 
     /// Gives a provider its definition: its cooldown and its quotas, and those theirs. Leases in flight hold a slot on every
-    /// concurrency quota, also on one that is new; on other quotas they are settled if they were charged there, also on those that
-    /// go.
+    /// concurrency quota, also on one that is new; other quotas settle them if they were charged there, also those that go.
     /// `index` may be one behind the last of `all`: a new provider.
     pub(crate) fn define(
         &self,

@@ -43,6 +43,23 @@ static grate_engine *make(void)
     return make_with(NULL);
 }
 
+/* As many users as there are places. */
+static void make_all(grate_engine **engines, const grate_clock *clock)
+{
+    int i;
+    for (i = 0; i < PLACES; i++) {
+        engines[i] = make_with(clock);
+    }
+}
+
+static void free_all(grate_engine **engines)
+{
+    int i;
+    for (i = 0; i < PLACES; i++) {
+        grate_engine_free(engines[i]);
+    }
+}
+
 static uint64_t acquire(grate_engine *engine)
 {
     grate_decision decision = GRATE_DECISION_INIT;
@@ -281,9 +298,7 @@ TEST(more_users_than_the_list_has_places)
     grate_engine *one_more = NULL;
     uint64_t lease;
     int i;
-    for (i = 0; i < PLACES; i++) {
-        engines[i] = make();
-    }
+    make_all(engines, NULL);
     config.state_path = path;
     CHECK_EQ_I32(grate_engine_new(&config, &one_more, &error), GRATE_ERR_CAPACITY);
     CHECK(strstr(error.message, "256") != NULL);
@@ -297,9 +312,7 @@ TEST(more_users_than_the_list_has_places)
     }
     CHECK_EQ_U64(in_flight(engines[0]), 1);
     complete(engines[0], lease);
-    for (i = 0; i < PLACES; i++) {
-        grate_engine_free(engines[i]);
-    }
+    free_all(engines);
 
     /* Places of the dead are taken, though nobody has called since. */
     engines[0] = make();
@@ -319,9 +332,7 @@ TEST(the_unlisted_are_looked_after_whenever_in_a_second_calls_come)
     grate_clock *clock = grate_clock_mock_new(0);
     int i, n;
     unlink(path);
-    for (i = 0; i < PLACES; i++) {
-        engines[i] = make_with(clock);
-    }
+    make_all(engines, clock);
     for (n = 0; n < 25; n++) {
         lose(engines[0], 1);
         for (i = 0; i < 6; i++) {
@@ -331,9 +342,7 @@ TEST(the_unlisted_are_looked_after_whenever_in_a_second_calls_come)
         CHECK_EQ_U64(in_flight(engines[0]), 0);
         grate_clock_advance_ms(clock, 10);
     }
-    for (i = 0; i < PLACES; i++) {
-        grate_engine_free(engines[i]);
-    }
+    free_all(engines);
     grate_clock_free(clock);
 }
 

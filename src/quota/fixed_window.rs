@@ -67,7 +67,7 @@ pub(super) fn advance(q: &QuotaRef<'_>, now: Now) {
         q.quota.used.set(carried);
         q.quota.words[CARRY].set(carried_into(q, next).min(carried));
         q.quota.words[END].set(next);
-        q.quota.gone.set(q.quota.gone.get().max(start));
+        q.quota.refund_none_before(start);
     }
 }
 

@@ -90,6 +90,12 @@ impl Quota {
         self.used.sub(leases);
     }
 
+    /// Charges with an earlier effective time are not refunded any more.
+    #[inline]
+    fn refund_none_before(&self, at: u64) {
+        self.gone.set(self.gone.get().max(at));
+    }
+
     /// The marks that it has now; a definition may give it others.
     pub(crate) fn keep_marks(&self, marks: &Table<Mark>) -> Run<Mark> {
         marks.keep_run(self.marks_at.get() as usize, self.marks_len.get() as usize)
@@ -367,12 +373,12 @@ impl<'a> QuotaRef<'a> {
         self.burn_sub(now, n);
         match self.strategy() {
             Strategy::Rolling => rolling::advance(self, now),
-            Strategy::TokenBucket => token_bucket::advance(self, now),
+            Strategy::TokenBucket => {
+                token_bucket::advance(self, now);
+                token_bucket::unsettle(self, n);
+            }
             Strategy::FixedWindow => fixed_window::advance(self, now),
             Strategy::Concurrency => {}
-        }
-        if self.strategy() == Strategy::TokenBucket {
-            token_bucket::unsettle(self, n);
         }
         if at < self.quota.gone.get() {
             return;

@@ -59,7 +59,7 @@ fn drop_left(q: &QuotaRef<'_>, now: Now) {
 }
 
 fn drop_oldest(q: &QuotaRef<'_>, mark: Content) {
-    q.quota.gone.set(q.quota.gone.get().max(mark.time.saturating_add(1)));
+    q.quota.refund_none_before(mark.time.saturating_add(1));
     marks::remove_oldest(q);
 }
 

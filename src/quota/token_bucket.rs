@@ -67,6 +67,11 @@ fn drained(q: &QuotaRef<'_>, ns: u64) -> u128 {
     u128::from(q.quota.limit.get()) * u128::from(ns)
 }
 
+/// In how many whole nanoseconds a debt drains; 0 if none ever does.
+fn drains_in(q: &QuotaRef<'_>, debt: u128) -> u64 {
+    u64::try_from(debt.checked_div(u128::from(q.quota.limit.get())).unwrap_or(0)).unwrap_or(u64::MAX)
+}
+
 /// What is left of the front.
 fn front_at(q: &QuotaRef<'_>, time: u64) -> u128 {
     let debt = u128::from(q.quota.words[DEBT_HIGH].get()) << 64 | u128::from(q.quota.words[DEBT_LOW].get());
@@ -141,9 +146,9 @@ pub(super) fn wait(q: &QuotaRef<'_>, now: Now, n: u64, ceiling: u64) -> u64 {
     let by_the_books = u64::try_from(excess_at(from).div_ceil(limit)).unwrap_or(NEVER).saturating_add(from - now.mono);
     let spare = scaled(q, ceiling).checked_sub(scaled(q, n) + scaled(q, q.quota.pending.get()));
     let settled = q.quota.words[SETTLED].get();
-    let when_settled = spare.filter(|_| settled != UNKNOWN).map_or(NEVER, |spare| {
-        settled.saturating_sub(now.mono).saturating_sub(u64::try_from(spare / limit).unwrap_or(u64::MAX))
-    });
+    let when_settled = spare
+        .filter(|_| settled != UNKNOWN)
+        .map_or(NEVER, |spare| settled.saturating_sub(now.mono).saturating_sub(drains_in(q, spare)));
     by_the_books.min(when_settled)
 }
 
@@ -161,7 +166,7 @@ pub(super) fn record(q: &QuotaRef<'_>, now: Now, at: u64, n: u64) {
     } else if front == 0 && waiting.get() == 0 {
         words[SETTLED].set(words[SETTLED].get().min(now.mono));
         set_front(q, scaled(q, n), since.max(at));
-        q.quota.gone.set(q.quota.gone.get().max(at));
+        q.quota.refund_none_before(at);
     } else {
         // Full again when this one arrives, and not yet now.
         if front == 0 {
@@ -169,28 +174,28 @@ pub(super) fn record(q: &QuotaRef<'_>, now: Now, at: u64, n: u64) {
             set_front(q, scaled(q, waiting.get()), since.max(words[ARRIVES].get()));
             waiting.set(0);
         }
-        let ahead = scaled(q, waiting.get()).checked_div(u128::from(q.quota.limit.get())).unwrap_or(0);
-        words[ARRIVES].set(at.saturating_sub(u64::try_from(ahead).unwrap_or(u64::MAX)));
+        words[ARRIVES].set(at.saturating_sub(drains_in(q, scaled(q, waiting.get()))));
         waiting.add(n);
         // Of the front and of those that wait, nothing is given back any more.
-        q.quota.gone.set(q.quota.gone.get().max(now.mono.saturating_add(q.quota.lead.get())));
+        q.quota.refund_none_before(now.mono.saturating_add(q.quota.lead.get()));
     }
 }
 
 /// Counts units in the second account: those of a lease when it is settled.
 pub(super) fn settle(q: &QuotaRef<'_>, now: Now, at: u64, n: u64) {
     let settled = &q.quota.words[SETTLED];
-    let drains_in = match u128::from(q.quota.limit.get()) {
+    // Rounded up, so that it is never too little.
+    let drained_after = match u128::from(q.quota.limit.get()) {
         0 => UNKNOWN,
-        limit => u64::try_from(scaled(q, n).div_ceil(limit)).unwrap_or(u64::MAX),
+        limit => u64::try_from(scaled(q, n).div_ceil(limit)).unwrap_or(UNKNOWN),
     };
-    settled.set(settled.get().max(at).max(now.mono).saturating_add(drains_in));
+    settled.set(settled.get().max(at).max(now.mono).saturating_add(drained_after));
 }
 
 /// What must happen before the limit changes: what drained so far drained at the old rate.
 pub(super) fn prepare(q: &QuotaRef<'_>, now: Now) {
     advance(q, now);
-    q.quota.gone.set(q.quota.gone.get().max(now.mono));
+    q.quota.refund_none_before(now.mono);
     if q.quota.words[SETTLED].get() > now.mono {
         q.quota.words[SETTLED].set(UNKNOWN);
     }
@@ -212,8 +217,7 @@ pub(super) fn refund(q: &QuotaRef<'_>, now: Now, at: u64, n: u64) {
 pub(super) fn unsettle(q: &QuotaRef<'_>, n: u64) {
     let settled = &q.quota.words[SETTLED];
     if settled.get() != UNKNOWN {
-        let drains_in = scaled(q, n).checked_div(u128::from(q.quota.limit.get())).unwrap_or(0);
-        settled.sub(u64::try_from(drains_in).unwrap_or(u64::MAX));
+        settled.sub(drains_in(q, scaled(q, n)));
     }
 }
 

@@ -143,10 +143,12 @@ impl Quota {
     /// The most that may be used at once.
     pub(crate) fn capacity(&self) -> u64 {
         if self.is_bucket() && self.rule.burst != 0 {
+            let Rule { burst, limit, .. } = self.rule;
+            if self.in_force >= limit {
+                return burst;
+            }
             // Smaller by the same part as the limit.
-            let (lower, limit) = (self.in_force < self.rule.limit, u128::from(self.rule.limit.max(1)));
-            let part = (u128::from(self.rule.burst) * u128::from(self.in_force) / limit).max(1) as u64;
-            return if lower { part } else { self.rule.burst };
+            return (u128::from(burst) * u128::from(self.in_force) / u128::from(limit)).max(1) as u64;
         }
         // Only headers raise a limit.
         if self.is_lost() { self.in_force } else { self.in_force.min(self.rule.limit) }
