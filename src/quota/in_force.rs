@@ -119,9 +119,9 @@ pub(super) fn put_limit_right(quota: &super::Quota, config: &QuotaConfig) {
 
 /// Makes sense of the other cells, which may be anything.
 #[cfg(unix)]
-pub(super) fn put_times_right(quota: &super::Quota) {
+pub(super) fn put_others_right(quota: &super::Quota, capacity: u64) {
     let known = &quota.in_force;
-    known.margin.set(known.margin.get().min(quota.limit.get() / MOST_MARGIN));
+    known.margin.set(known.margin.get().min(capacity / MOST_MARGIN));
     known.lessons.set(known.lessons.get().min(u32::MAX - 1));
     let times = [&known.left_told_at, &known.others_at, &known.closed_until, &known.since];
     if times.iter().any(|at| at.get() > 2 * Now::LAST_MONO) {

@@ -177,7 +177,7 @@ impl Quota {
             }
             in_force::put_limit_right(self, config);
         }
-        in_force::put_times_right(self);
+        in_force::put_others_right(self, q.capacity());
         self.reserve_anew(reserved);
         // No request is so long on the wire.
         self.lead.set(self.lead.get().min(MAX_SKEW_NS));
