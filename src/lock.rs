@@ -37,7 +37,8 @@ impl Lock {
     /// Takes it from a holder that is gone, if it still holds it.
     pub(crate) fn seize(&self, from: u64, by: u64) -> Option<Guard<'_>> {
         let seized = from != FREE && self.0.compare_exchange(from, by, Ordering::Acquire, Ordering::Relaxed).is_ok();
-        seized.then_some(Guard(self))
+        // Not `then_some`: a guard that is made and not given away frees the lock.
+        seized.then(|| Guard(self))
     }
 
     /// Who holds it; 0 is nobody.
@@ -120,6 +121,17 @@ mod tests {
             }
         });
         assert_eq!(counter.get(), 200_000);
+    }
+
+    #[test]
+    fn who_seizes_from_another_than_the_holder_changes_nothing() {
+        let lock = Lock::default();
+        let guard = lock.lock(1, |_| ());
+        assert!(lock.seize(2, 3).is_none());
+        assert_eq!(lock.holder(), 1);
+        drop(guard);
+        assert!(lock.seize(1, 3).is_none());
+        assert_eq!(lock.holder(), FREE);
     }
 
     #[test]

@@ -100,15 +100,21 @@ fn lock_is_seized_once() {
             let shared = shared.clone();
             thread::spawn(move || {
                 let seized = shared.lock.seize(DEAD, ALIVE);
-                if seized.is_some() {
+                let is_first = seized.is_some();
+                if is_first {
                     shared.step();
                 }
-                seized.is_some()
+                drop(seized);
+                if !is_first {
+                    // Comes after the first.
+                    shared.add_one();
+                }
+                is_first
             })
         });
         let seized = heirs.map(|heir| heir.join().unwrap_or(false));
         assert!(seized[0] != seized[1]);
-        assert_eq!(shared.add_one(), 3);
+        assert_eq!(shared.add_one(), 4);
     });
 }
 
