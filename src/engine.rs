@@ -7,15 +7,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::RwLockReadGuard;
-
 use crate::book::{Book, FULL};
 use crate::choice::{Deciding, lowest_latency};
 use crate::clock::{Clock, Now};
 use crate::config::{Change, NS_PER_MS, NS_PER_SEC, Settings};
 pub use crate::decision::{Candidates, Estimate, HeldBy, Rank, Ranked, Report, Routed};
 use crate::error::Error;
-use crate::gate::Gate;
+use crate::gate::{Gate, Reading};
 pub use crate::inspect::{Metrics, ProviderState, QuotaState};
 use crate::judge::Question;
 use crate::lease::LeaseId;
@@ -470,7 +468,7 @@ impl Engine {
 
     /// The configuration, held still, and the time, read before any lock: a clock may be the caller's code.
     #[inline(always)]
-    pub(crate) fn enter(&self) -> (RwLockReadGuard<'_, Arc<Registry>>, Now) {
+    pub(crate) fn enter(&self) -> (Reading<'_, Registry>, Now) {
         self.at_home();
         let now = self.now(self.needs_calendar.load(Ordering::Relaxed));
         let registry = self.registry.get().read();
@@ -486,7 +484,7 @@ impl Engine {
     }
 
     #[cold]
-    fn enter_again(&self) -> (RwLockReadGuard<'_, Arc<Registry>>, Now) {
+    fn enter_again(&self) -> (Reading<'_, Registry>, Now) {
         self.registry.get().write(|registry| self.catch_up(registry));
         self.enter()
     }

@@ -1,30 +1,53 @@
 //! A lock for what every call reads and hardly any changes.
+#![allow(unsafe_code, reason = "a value that is shared under one of many locks")]
 
-use std::sync::Arc;
+use std::ops::Deref;
 
+use crate::lock::{Guard, Lock};
 use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard, STRIPES, stripe};
+use crate::sync::{Guarded, Mutex, STRIPES, stripe, thread};
 
 /// One value behind many locks, of which a reader takes one: threads that read do not share a cache line. Who changes it
-/// takes all of them.
+/// takes all of them. Each is an exclusive one, which takes one locked step where a lock for many readers takes two; readers that
+/// meet at one go on to the next.
 pub(crate) struct Gate<T> {
+    value: Guarded<T>,
     /// A writer is waiting: without this, readers would come in on some stripes while it waits for others.
     closed: AtomicBool,
     writer: Mutex<()>,
-    stripes: [Stripe<T>; STRIPES],
+    stripes: [Stripe; STRIPES],
 }
 
 /// As large as the two cache lines that processors fetch at once.
+#[derive(Default)]
 #[repr(align(128))]
-struct Stripe<T>(RwLock<Arc<T>>);
+struct Stripe(Lock);
+
+/// The value, held still.
+pub(crate) struct Reading<'a, T> {
+    value: &'a T,
+    _stripe: Guard<'a>,
+}
+
+impl<T> Deref for Reading<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        self.value
+    }
+}
+
+/// Who holds a stripe does not matter.
+const SOMEBODY: u64 = 1;
 
 impl<T> Gate<T> {
     pub(crate) fn new(value: T) -> Self {
-        let value = Arc::new(value);
         Self {
+            value: Guarded::new(value),
             closed: AtomicBool::new(false),
             writer: Mutex::new(()),
-            stripes: std::array::from_fn(|_| Stripe(RwLock::new(value.clone()))),
+            stripes: std::array::from_fn(|_| Stripe::default()),
         }
     }
 
@@ -35,46 +58,53 @@ impl<T> Gate<T> {
 
     /// The value, held still. A thread that holds it must not ask for it again: a writer may have come in between.
     #[inline]
-    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Arc<T>> {
+    pub(crate) fn read(&self) -> Reading<'_, T> {
         if self.closed.load(Ordering::Relaxed) {
             self.wait();
         }
-        self.stripes[stripe()].0.read()
+        let own = stripe();
+        let stripe = self.stripes[own].0.try_lock(SOMEBODY).unwrap_or_else(|| self.another(own));
+        // SAFETY: who changes the value holds all stripes.
+        Reading { value: unsafe { self.value.get() }, _stripe: stripe }
     }
-}
 
-impl<T: Clone + Default> Gate<T> {
+    /// The next stripe that is free.
+    #[cold]
+    fn another(&self, own: usize) -> Guard<'_> {
+        loop {
+            let mut next = (1..=STRIPES).map(|ahead| &self.stripes[(own + ahead) % STRIPES]);
+            if let Some(free) = next.find_map(|stripe| stripe.0.try_lock(SOMEBODY)) {
+                return free;
+            }
+            // A writer has them all, or more threads read than there are stripes.
+            self.wait();
+            thread::yield_now();
+        }
+    }
+
     /// Changes the value while nobody holds it.
     pub(crate) fn write<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
-        let nothing = Arc::new(T::default());
         let _only = self.writer.lock();
-        self.closed.store(true, Ordering::Relaxed);
-        let mut all = Writing {
-            closed: &self.closed,
-            guards: self.stripes.iter().map(|stripe| stripe.0.write()).collect(),
-            value: nothing.clone(),
-        };
-        // Taken out of the stripes, so that the value has one owner and is changed in place.
-        for guard in &mut all.guards {
-            all.value = std::mem::replace(&mut **guard, nothing.clone());
-        }
-        change(Arc::make_mut(&mut all.value))
+        let _closed = Closed::new(&self.closed);
+        let _stripes: Vec<_> = self.stripes.iter().map(|stripe| stripe.0.lock(SOMEBODY, |_| ())).collect();
+        // SAFETY: who reads the value holds a stripe, and all are held here.
+        change(unsafe { self.value.get_mut() })
     }
 }
 
-/// All stripes, held by a writer; gives them the value back also when the change panics.
-struct Writing<'a, T> {
-    closed: &'a AtomicBool,
-    guards: Vec<RwLockWriteGuard<'a, Arc<T>>>,
-    value: Arc<T>,
+/// Readers wait for the writer; not any more when this ends, also when the change panics.
+struct Closed<'a>(&'a AtomicBool);
+
+impl<'a> Closed<'a> {
+    fn new(closed: &'a AtomicBool) -> Self {
+        closed.store(true, Ordering::Relaxed);
+        Self(closed)
+    }
 }
 
-impl<T> Drop for Writing<'_, T> {
+impl Drop for Closed<'_> {
     fn drop(&mut self) {
-        for guard in &mut self.guards {
-            **guard = self.value.clone();
-        }
-        self.closed.store(false, Ordering::Relaxed);
+        self.0.store(false, Ordering::Relaxed);
     }
 }
 
@@ -89,7 +119,7 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..20_000 {
-                        let (a, b) = **gate.read();
+                        let (a, b) = *gate.read();
                         assert_eq!(a, b);
                     }
                 });
@@ -101,7 +131,7 @@ mod tests {
                 });
             }
         });
-        assert_eq!(**gate.read(), (200, 200));
+        assert_eq!(*gate.read(), (200, 200));
     }
 
     #[test]
@@ -109,23 +139,23 @@ mod tests {
         let gate = Gate::new(7u64);
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| gate.write(|_| panic!("on purpose"))));
         assert!(panicked.is_err());
-        assert!(gate.stripes.iter().all(|stripe| **stripe.0.read() == 7));
-    }
-
-    #[derive(Default)]
-    struct Uncloned;
-
-    impl Clone for Uncloned {
-        fn clone(&self) -> Self {
-            unreachable!("a change clones the value")
-        }
+        gate.write(|value| *value += 1);
+        assert_eq!(*gate.read(), 8);
     }
 
     #[test]
-    fn a_change_is_made_in_place() {
-        let gate = Gate::new(Uncloned);
-        gate.write(|_| ());
-        gate.write(|_| ());
+    fn readers_that_meet_do_not_wait_for_each_other() {
+        // As many as there are stripes, so that some meet; all are inside when the last one is.
+        let (gate, inside) = (Gate::new(7u64), std::sync::Barrier::new(STRIPES));
+        std::thread::scope(|scope| {
+            for _ in 0..STRIPES {
+                scope.spawn(|| {
+                    let value = gate.read();
+                    inside.wait();
+                    assert_eq!(*value, 7);
+                });
+            }
+        });
     }
 
     #[test]

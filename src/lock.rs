@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{hint, thread};
+use crate::sync::{spin, thread};
 
 /// A lock. It is not fair: who has just had it mostly gets it again, which is what keeps the record in one core's cache.
 #[derive(Debug, Default)]
@@ -20,18 +20,17 @@ impl Lock {
     /// put an end to it.
     #[inline]
     pub(crate) fn lock(&self, by: u64, rescue: impl FnMut(u64)) -> Guard<'_> {
-        if !self.try_lock(by) {
-            self.wait(by, rescue);
-        }
-        let guard = Guard(self);
+        let guard = self.try_lock(by).unwrap_or_else(|| self.wait(by, rescue));
         #[cfg(feature = "fault-injection")]
         crate::fault::point(crate::fault::Place::Lock);
         guard
     }
 
+    /// Takes it if nobody holds it.
     #[inline]
-    fn try_lock(&self, by: u64) -> bool {
-        self.0.compare_exchange(FREE, by, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    pub(crate) fn try_lock(&self, by: u64) -> Option<Guard<'_>> {
+        let taken = self.0.compare_exchange(FREE, by, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        taken.then(|| Guard(self))
     }
 
     /// Takes it from a holder that is gone, if it still holds it.
@@ -49,17 +48,19 @@ impl Lock {
     /// Looks again ever more rarely: a holder that runs needs less than a microsecond, one that the system has taken off
     /// its core gets the core of the one who waits.
     #[cold]
-    fn wait(&self, by: u64, mut rescue: impl FnMut(u64)) {
+    fn wait(&self, by: u64, mut rescue: impl FnMut(u64)) -> Guard<'_> {
         let mut round = 0u32;
         loop {
             match round {
-                0..SPINS => (0..FIRST_SPIN << round).for_each(|_| hint::spin_loop()),
+                0..SPINS => spin(FIRST_SPIN << round),
                 SPINS..YIELDS => thread::yield_now(),
                 _ => thread::sleep(NAP),
             }
             let holder = self.holder();
-            if holder == FREE && self.try_lock(by) {
-                return;
+            if holder == FREE
+                && let Some(guard) = self.try_lock(by)
+            {
+                return guard;
             }
             round = round.saturating_add(1);
             if round > YIELDS && round.is_multiple_of(NAPS) {
@@ -127,7 +128,7 @@ mod tests {
     fn who_seizes_from_another_than_the_holder_changes_nothing() {
         let lock = Lock::default();
         let guard = lock.lock(1, |_| ());
-        assert!(lock.seize(2, 3).is_none());
+        assert!(lock.seize(2, 3).is_none() && lock.try_lock(3).is_none());
         assert_eq!(lock.holder(), 1);
         drop(guard);
         assert!(lock.seize(1, 3).is_none());

@@ -3,7 +3,7 @@
 
 use std::sync::PoisonError;
 
-pub(crate) use loom::sync::{RwLockReadGuard, RwLockWriteGuard};
+use loom::cell::UnsafeCell;
 
 pub(crate) mod atomic {
     use std::sync::OnceLock;
@@ -75,8 +75,8 @@ pub(crate) mod atomic {
 }
 
 /// A thread that waits lets the others go on: for how long it spins or naps is nothing to a model.
-pub(crate) mod hint {
-    pub(crate) fn spin_loop() {}
+pub(crate) fn spin(_: u32) {
+    loom::thread::yield_now();
 }
 
 pub(crate) mod thread {
@@ -101,21 +101,34 @@ impl<T> Mutex<T> {
     }
 }
 
-pub(crate) struct RwLock<T>(loom::sync::RwLock<T>);
+/// What a lock guards: loom notices who uses it while another changes it.
+pub(crate) struct Guarded<T>(UnsafeCell<T>);
 
-impl<T> RwLock<T> {
+#[allow(unsafe_code, reason = "likewise in `src/sync.rs`")]
+impl<T> Guarded<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self(loom::sync::RwLock::new(value))
+        Self(UnsafeCell::new(value))
     }
 
-    pub(crate) fn read(&self) -> RwLockReadGuard<'_, T> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    /// # Safety
+    /// Nobody changes it meanwhile.
+    pub(crate) unsafe fn get(&self) -> &T {
+        // SAFETY: the caller's promise.
+        self.0.with(|value| unsafe { &*value })
     }
 
-    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, T> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    /// # Safety
+    /// Nobody else uses it meanwhile.
+    #[allow(clippy::mut_from_ref, reason = "the caller sees to it that there is no other")]
+    pub(crate) unsafe fn get_mut(&self) -> &mut T {
+        // SAFETY: the caller's promise.
+        self.0.with_mut(|value| unsafe { &mut *value })
     }
 }
+
+#[allow(unsafe_code, reason = "likewise")]
+// SAFETY: likewise.
+unsafe impl<T: Send + Sync> Sync for Guarded<T> {}
 
 /// Enough for readers that do not meet.
 pub(crate) const STRIPES: usize = 2;
