@@ -73,6 +73,17 @@ impl Deciding<'_> {
         if self.look(favourite, rival, best.insert(Ranked::NONE), &mut take) == Seen::Taken {
             return true;
         }
+        self.decide_among_all(favourite, best, &mut take)
+    }
+
+    /// The same after the favourite turned out not to be the best.
+    #[inline(never)]
+    fn decide_among_all(
+        &self,
+        favourite: &Row,
+        best: &mut Option<Ranked>,
+        mut take: &mut dyn FnMut(&Locked<'_>, &Row, &Usage),
+    ) -> bool {
         loop {
             let row = self.search(favourite, best);
             match row {
@@ -152,8 +163,8 @@ impl Deciding<'_> {
         take: &mut impl FnMut(&Locked<'_>, &Row, &Usage),
     ) -> Seen {
         let seen = self.locked(row, |locked| {
-            let learned = self.question.usage(&locked, row);
-            let usage = learned.as_ref().unwrap_or(&self.question.told);
+            let learned = self.question.usage(&locked, row, self.capability);
+            let usage = learned.as_ref().unwrap_or(self.question.told);
             judge(&locked, &self.question, row, usage, false, into);
             if into.held_by.is_some() {
                 return Seen::Held;
@@ -191,8 +202,8 @@ impl Deciding<'_> {
         for row in &self.capability.rows {
             let judged = self.locked(row, |locked| {
                 let mut ranked = Ranked::NONE;
-                let learned = self.question.usage(&locked, row);
-                let usage = learned.as_ref().unwrap_or(&self.question.told);
+                let learned = self.question.usage(&locked, row, self.capability);
+                let usage = learned.as_ref().unwrap_or(self.question.told);
                 judge(&locked, &self.question, row, usage, true, &mut ranked);
                 ranked
             });

@@ -358,11 +358,18 @@ impl Engine {
             return Err(Error::InvalidArgument("headroom must be at least 0 and below 1"));
         }
         let settings = &registry.settings;
+        let told;
+        let told = if estimate.usage.is_empty() {
+            &Usage::REQUEST
+        } else {
+            told = estimate.usage.or(&Usage::NONE);
+            &told
+        };
         let deciding = Deciding {
             state: &self.state,
             all: &registry.wired,
             capability,
-            question: Question::new(estimate, settings, lowest_latency(capability), capability.fallback(&self.state)),
+            question: Question { estimate, settings, lowest_latency: lowest_latency(capability), told },
             now,
         };
         let take = |locked: &Locked<'_>, row: &Row, usage: &Usage| take(locked, row, usage, settings);

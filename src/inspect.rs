@@ -158,7 +158,7 @@ impl Engine {
                 limit: q.configured_limit(),
                 effective_limit: q.limit(),
                 limit_source: q.limit_source(),
-                margin: q.margin(),
+                margin: q.quota.margin(),
                 window_ns: q.window_ns(),
                 used: q.used(now),
                 remaining,

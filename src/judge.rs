@@ -5,9 +5,10 @@ use crate::config::{Dimension, Settings};
 use crate::decision::{Estimate, HeldBy, Ranked};
 use crate::estimate::Estimator;
 use crate::provider::Locked;
-use crate::quota::{NEVER, Peak, QuotaRef};
-use crate::registry::Row;
+use crate::quota::{Forecast, NEVER, Peak, QuotaRef};
+use crate::registry::{Capability, Row};
 use crate::score::{PLENTY, Score, latency_component, quota_component};
+use crate::state::Link;
 use crate::usage::Usage;
 
 /// The shortest wait that is told for something that only a lease can end.
@@ -19,32 +20,25 @@ pub(crate) struct Question<'a> {
     pub(crate) settings: &'a Settings,
     /// The lowest known latency of the capability; 0 if none is known.
     pub(crate) lowest_latency: f64,
-    /// The estimator of another provider of the capability, for one that has served nothing yet.
-    fallback: Option<u32>,
     /// What is told of its usage, where nothing is known of the rest.
-    pub(crate) told: Usage,
-    /// The dimensions that are told.
-    told_dimensions: u8,
+    pub(crate) told: &'a Usage,
 }
 
-impl<'a> Question<'a> {
-    #[inline]
-    pub(crate) fn new(
-        estimate: &'a Estimate<'a>,
-        settings: &'a Settings,
-        lowest_latency: f64,
-        fallback: Option<u32>,
-    ) -> Self {
-        let told = estimate.usage.or(&Usage::NONE);
-        Self { estimate, settings, lowest_latency, fallback, told, told_dimensions: estimate.usage.told() }
-    }
-
+impl Question<'_> {
     /// What the request will use on a provider; `None` if that is what is told.
     #[inline]
-    pub(crate) fn usage(&self, locked: &Locked<'_>, row: &Row) -> Option<Usage> {
+    pub(crate) fn usage(&self, locked: &Locked<'_>, row: &Row, capability: &Capability) -> Option<Usage> {
         let own = &*row.learned;
-        let estimator = if own.knows() { Some(own) } else { self.fallback.and_then(|other| locked.estimator(other)) };
-        estimator.filter(|e| e.knows_beyond(self.told_dimensions)).map(|e| self.learned_usage(locked, e))
+        // One that has served nothing yet is taken to be like another.
+        let estimator = if own.knows() { Some(own) } else { capability.fallback(locked.state) };
+        estimator.filter(|e| e.knows_beyond(self.estimate.usage.told())).map(|e| self.learned_usage(locked, e))
+    }
+
+    /// Units of a dimension that must be there. Of what is neither told nor learned, one: what is spent is not chosen.
+    #[inline]
+    fn units(&self, usage: &Usage, dimension: Dimension) -> u64 {
+        let n = usage.of(dimension);
+        if n == 0 && self.estimate.usage.of(dimension).is_none() { 1 } else { n }
     }
 
     #[inline(never)]
@@ -64,7 +58,7 @@ pub(crate) fn bound(row: &Row, question: &Question<'_>, now: Now) -> f64 {
 
 /// Judges a provider and writes what it finds in place: its score, and what keeps it from taking the request, for how long.
 /// A thorough look finds the longest of all that does; else the first ends it, without its wait and without a score.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn judge(
     locked: &Locked<'_>,
     question: &Question<'_>,
@@ -97,47 +91,77 @@ pub(crate) fn judge(
     {
         return found.tell(into);
     }
-    let mut share = 1.0_f64;
-    let mut seconds_to_exhaustion = f64::INFINITY;
-    let mut tightest: Option<(Peak, Dimension)> = None;
-    for (record, q) in locked.limiting_quotas() {
-        // Of what is neither told nor learned, one unit must be there: what is spent is not chosen.
-        let n = usage.of(q.dimension());
-        let n = if n == 0 && estimate.usage.of(q.dimension()).is_none() { 1 } else { n };
-        let mut left = q.remaining(now);
-        // Mostly no headroom is asked for, and what is left is all that counts.
-        let fits = estimate.headroom == 0.0 && n <= left;
-        if !fits && !q.fits(now, n, estimate.headroom) {
-            let fits_now = risen(&q, now, n, estimate.headroom);
-            left = q.remaining(now);
-            if !fits_now && found.add_quota(locked, record, &q, n, estimate.headroom) {
-                return found.tell(into);
-            }
+    let mut tightest = Tightest::NONE;
+    for link in locked.limiting_links() {
+        if tightest.add(question, link, locked, usage) {
+            continue;
         }
-        let forecast = q.forecast(now, left);
-        if !forecast.leaves(PLENTY) {
-            let own = forecast.share();
-            if own < share {
-                share = own;
-                tightest = Some((forecast.peak(), q.dimension()));
-            }
+        let (q, n) = (link.quota(&locked.wired.journal), question.units(usage, link.record().dimension()));
+        if !risen(&q, now, n, estimate.headroom) && found.add_quota(locked, link.index, &q, n, estimate.headroom) {
+            return found.tell(into);
         }
-        seconds_to_exhaustion = seconds_to_exhaustion.min(forecast.seconds_to_exhaustion());
+        tightest.add_forecast(&q.look_closely(now).1, q.dimension());
     }
-    if let Some((peak, dimension)) = tightest.filter(|_| locked.is_alone()) {
+    if let Some((peak, dimension)) = tightest.peak.filter(|_| locked.is_alone()) {
         locked.provider.set_peak(now, &peak, dimension);
     }
     into.provider = locked.index;
     into.index = row.index;
     into.score = Score::new(
-        quota_component(share),
+        quota_component(tightest.share),
         health_now,
         row.priority,
         latency_component(health.latency_ns(), question.lowest_latency),
         &settings.weights,
     );
-    into.seconds_to_exhaustion = seconds_to_exhaustion;
+    into.seconds_to_exhaustion = tightest.seconds;
     found.tell(into);
+}
+
+/// What the quotas of a provider will leave: the least share of any, and in how many seconds the first is spent.
+struct Tightest {
+    share: f64,
+    seconds: f64,
+    peak: Option<(Peak, Dimension)>,
+}
+
+impl Tightest {
+    const NONE: Self = Self { share: 1.0, seconds: f64::INFINITY, peak: None };
+
+    /// Takes in a quota, if the request fits. Whether it does.
+    #[inline(never)]
+    fn add(&mut self, question: &Question<'_>, link: &Link, locked: &Locked<'_>, usage: &Usage) -> bool {
+        let (now, record) = (locked.now, link.record());
+        let (dimension, headroom) = (record.dimension(), question.estimate.headroom);
+        let n = question.units(usage, dimension);
+        let journal = &locked.wired.journal;
+        let (left, forecast) = record.look(now).unwrap_or_else(|| link.quota(journal).look_closely(now));
+        // Mostly no headroom is asked for, and what is left is all that counts.
+        let fits = (headroom == 0.0 && n <= left) || link.quota(journal).fits(now, n, headroom);
+        if fits {
+            self.add_forecast(&forecast, dimension);
+        }
+        fits
+    }
+
+    #[inline(always)]
+    fn add_forecast(&mut self, forecast: &Forecast, dimension: Dimension) {
+        if !forecast.leaves(PLENTY) {
+            self.add_share(forecast, dimension);
+        }
+        let seconds = forecast.seconds_to_exhaustion();
+        if seconds < self.seconds {
+            self.seconds = seconds;
+        }
+    }
+
+    fn add_share(&mut self, forecast: &Forecast, dimension: Dimension) {
+        let share = forecast.share();
+        if share < self.share {
+            self.share = share;
+            self.peak = Some((forecast.peak(), dimension));
+        }
+    }
 }
 
 /// Whether what does not fit does so now that the limit has risen. One that was learned too low for a request ever to pass must

@@ -189,10 +189,8 @@ impl<'a> Locked<'a> {
 
     /// The quotas that can hold a request.
     #[inline]
-    pub(crate) fn limiting_quotas(self) -> impl Iterator<Item = (u32, QuotaRef<'a>)> {
-        let journal = &self.wired.journal;
-        let limiting = |link: &&Link| !link.implicit || !link.quota(journal).is_unlimited();
-        self.wired.links.iter().filter(limiting).map(|link| (link.index, link.quota(journal)))
+    pub(crate) fn limiting_links(self) -> impl Iterator<Item = &'a Link> {
+        self.wired.links.iter().filter(|link| !link.implicit || !link.record().is_unlimited())
     }
 
     /// Its quotas with their records.

@@ -58,10 +58,10 @@ const NONE: u32 = u32::MAX;
 impl Capability {
     /// The estimator for a provider that has served nothing yet: that of the first of the list whose one knows anything.
     #[inline]
-    pub(crate) fn fallback(&self, state: &State) -> Option<u32> {
+    pub(crate) fn fallback<'a>(&self, state: &'a State) -> Option<&'a Estimator> {
         let (known, knowing) = (self.fallback.0.get(), state.head().knowing.get() as u32);
         let estimator = if (known >> 32) as u32 == knowing { known as u32 } else { self.find_fallback(knowing) };
-        (estimator != NONE).then_some(estimator)
+        if estimator == NONE { None } else { state.estimators.get(estimator as usize) }
     }
 
     /// What one knows is never forgotten: only a new one can change the answer.

@@ -80,6 +80,12 @@ impl Link {
         QuotaRef::new(&self.quota, &self.marks, journal)
     }
 
+    /// Its record alone.
+    #[inline]
+    pub(crate) fn record(&self) -> &Quota {
+        &self.quota
+    }
+
     fn keep(&self, journal: &Journal) {
         journal.keep(std::slice::from_ref(&*self.quota));
     }
@@ -268,17 +274,24 @@ impl State {
         let provider = &*wired.provider;
         let _guard = self.lock_provider(index, provider);
         let now = later(&provider.latest, now);
-        let (_pools, now) = if wired.is_alone() && epoch >= wired.epoch {
-            (HeldPools(&[]), now)
+        if wired.is_alone() && epoch >= wired.epoch {
+            self.operate(Locked { state: self, all, wired, index, provider, now }, work)
         } else {
-            self.lock_pools(wired.pools_of(epoch), index, now)
-        };
+            let (_pools, now) = self.lock_pools(wired.pools_of(epoch), index, now);
+            self.operate(Locked { state: self, all, wired, index, provider, now }, work)
+        }
+    }
+
+    /// Works with what is locked, if that is still defined as it was.
+    #[inline(always)]
+    fn operate<R>(&self, locked: Locked<'_>, work: impl FnOnce(Locked<'_>) -> R) -> Option<R> {
+        let wired = locked.wired;
         if !wired.is_current() {
             return None;
         }
         wired.begin();
         let operation = Operation { journal: &wired.journal, memory: &self.memory };
-        let result = work(Locked { state: self, all, wired, index, provider, now });
+        let result = work(locked);
         operation.end();
         Some(result)
     }

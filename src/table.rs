@@ -202,7 +202,7 @@ impl<T: Stored> Table<T> {
     }
 
     /// A record that was appended.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get(&self, index: usize) -> Option<&T> {
         let (chunk, at) = place(index);
         let at = if T::STRIDE == 1 { at } else { (at * T::STRIDE) & (records_of(chunk) - 1) };

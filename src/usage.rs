@@ -13,6 +13,9 @@ impl Usage {
     /// Nothing at all.
     pub const NONE: Self = Self([0, 0, 0, 0, 0, 0, 1]);
 
+    /// One request of which nothing else is known.
+    pub(crate) const REQUEST: Self = Self([1, 0, 0, 0, 0, 0, 1]);
+
     /// The units as they are stored in a lease.
     #[inline]
     pub fn counted(&self) -> &[u64] {
@@ -134,6 +137,11 @@ impl Reported {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_is_what_nothing_told_makes() {
+        assert_eq!(Reported::default().or(&Usage::NONE), Usage::REQUEST);
+    }
 
     #[test]
     fn tokens_are_the_sum_unless_told() {

@@ -98,6 +98,26 @@ unsafe fn is_ours<T: Struct>(at: *const T) -> bool {
     !at.is_null() && at.is_aligned() && unsafe { at.cast::<u32>().read() } as usize == size_of::<T>()
 }
 
+/// An input struct where the caller has it, if it is of this very version.
+///
+/// # Safety
+/// As for [`size_of_caller`]; nothing writes to the struct meanwhile.
+#[inline]
+pub(super) unsafe fn ours<'a, T: Struct>(at: *const T) -> Option<&'a T> {
+    // SAFETY: the caller's promise; any bytes are a valid `Struct`.
+    unsafe { if is_ours(at) { Some(&*at) } else { None } }
+}
+
+/// The same of an output struct.
+///
+/// # Safety
+/// As for [`size_of_caller`]; nothing else uses the struct meanwhile.
+#[inline]
+pub(super) unsafe fn ours_mut<'a, T: Struct>(at: *mut T) -> Option<&'a mut T> {
+    // SAFETY: the caller's promise; any bytes are a valid `Struct`.
+    unsafe { if is_ours(at) { Some(&mut *at) } else { None } }
+}
+
 /// An input struct where the caller has it, or else as [`read`] copies it, to `copy`. NULL is all defaults if there are any.
 ///
 /// # Safety

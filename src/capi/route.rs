@@ -466,64 +466,42 @@ fn usage<const N: usize>(amounts: [(Dimension, u64); N]) -> Reported {
     amounts.into_iter().fold(Reported::default(), |told, (dimension, amount)| told.with(dimension, given(amount)))
 }
 
+/// How a decision is made: by [`Engine::select_into`] or [`Engine::acquire_into`].
+trait Decide:
+    Fn(&Engine, &[u8], &Estimate<'_>, Option<&mut dyn Candidates>, &mut Routed) -> Result<(), crate::error::Error>
+{
+}
+
+impl<F> Decide for F where
+    F: Fn(&Engine, &[u8], &Estimate<'_>, Option<&mut dyn Candidates>, &mut Routed) -> Result<(), crate::error::Error>
+{
+}
+
 /// What select and acquire share: read, decide, write.
 ///
 /// # Safety
 /// As for [`grate_engine_select`].
+#[inline(always)]
 unsafe fn route(
     engine: *mut grate_engine,
     capability: *const c_char,
     request: *const grate_request,
     out: *mut grate_decision,
-    decide: impl FnOnce(
-        &Engine,
-        &[u8],
-        &Estimate<'_>,
-        Option<&mut dyn Candidates>,
-        &mut Routed,
-    ) -> Result<(), crate::error::Error>,
+    decide: impl Decide,
 ) -> Result<(), Failure> {
     // SAFETY: the caller's promise, here and below.
     unsafe {
         let engine = &abi::reference(engine, "engine")?.inner;
         let name = abi::name_bytes(capability, "capability")?;
-        let (mut copied_request, mut copied_decision) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-        let asked = abi::view(request, Some(&DEFAULT), &mut copied_request)?;
-        let decision = abi::edit(out, &mut copied_decision)?;
-        let mut rows = Rows::new(decision, engine)?;
-        reserved(asked.reserved, "grate_request")?;
-        let list;
-        let excluded: &[u32] = if asked.exclude_len == 0 {
-            &[]
-        } else {
-            list = excluded(asked, engine)?;
-            list.0.get(..list.1).unwrap_or_default()
+        // Mostly there is nothing to copy and no list to read or write.
+        let asked = if request.is_null() { Some(&DEFAULT) } else { abi::ours(request) };
+        let available = match (asked, abi::ours_mut(out)) {
+            (Some(asked), Some(decision)) if asked.exclude_len == 0 && decision.candidates.is_null() => {
+                answer(engine, name, asked, &[], None, decision, decide)?
+            }
+            _ => route_with_lists(engine, name, request, out, decide)?,
         };
-        let mut routed = Routed::default();
-        let sink = rows.as_mut().map(|rows| rows as &mut dyn Candidates);
-        let decided = decide(engine, name, &estimate(asked, excluded), sink, &mut routed);
-        decided.map_err(|e| Failure::about(&e, name))?;
-        decision.candidates_len = rows.map_or(0, |mut rows| {
-            rows.sort();
-            rows.len as u64
-        });
-        decision.candidates_total = u64::from(routed.total);
-        decision.lease = routed.lease.map_or(0, LeaseId::to_raw);
-        let row = routed.best.as_ref().map_or(EMPTY, |best| candidate(best, engine));
-        decision.held_by = row.held_by;
-        decision.provider = row.provider;
-        decision.score = row.score;
-        decision.quota_score = row.quota_score;
-        decision.health_score = row.health_score;
-        decision.priority_score = row.priority_score;
-        decision.latency_score = row.latency_score;
-        decision.seconds_to_exhaustion = row.seconds_to_exhaustion;
-        decision.retry_after_ns = row.retry_after_ns;
-        decision.held_dimension = row.held_dimension;
-        decision.held_window_ns = row.held_window_ns;
-        decision.index = row.index;
-        abi::finish(out, decision);
-        if routed.available() {
+        if available {
             Ok(())
         } else {
             Err(Failure::fixed(
@@ -532,6 +510,78 @@ unsafe fn route(
             ))
         }
     }
+}
+
+/// The same for requests and decisions of any version, with lists.
+///
+/// # Safety
+/// As for [`grate_engine_select`].
+#[inline(never)]
+unsafe fn route_with_lists(
+    engine: &Engine,
+    name: &[u8],
+    request: *const grate_request,
+    out: *mut grate_decision,
+    decide: impl Decide,
+) -> Result<bool, Failure> {
+    // SAFETY: the caller's promise, here and below.
+    unsafe {
+        let (mut copied_request, mut copied_decision) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+        let asked = abi::view(request, Some(&DEFAULT), &mut copied_request)?;
+        let decision = abi::edit(out, &mut copied_decision)?;
+        let mut rows = Rows::new(decision, engine)?;
+        let list;
+        let excluded: &[u32] = if asked.exclude_len == 0 {
+            &[]
+        } else {
+            list = excluded(asked, engine)?;
+            list.0.get(..list.1).unwrap_or_default()
+        };
+        let available = answer(engine, name, asked, excluded, rows.as_mut(), decision, decide)?;
+        abi::finish(out, decision);
+        Ok(available)
+    }
+}
+
+/// Decides, and writes the decision. Whether it is to send the request.
+#[inline(always)]
+fn answer(
+    engine: &Engine,
+    name: &[u8],
+    asked: &grate_request,
+    excluded: &[u32],
+    mut rows: Option<&mut Rows<'_>>,
+    decision: &mut grate_decision,
+    decide: impl Decide,
+) -> Result<bool, Failure> {
+    reserved(asked.reserved, "grate_request")?;
+    let mut routed = Routed::default();
+    let sink = rows.as_mut().map(|rows| &mut **rows as &mut dyn Candidates);
+    let decided = decide(engine, name, &estimate(asked, excluded), sink, &mut routed);
+    decided.map_err(|e| Failure::about(&e, name))?;
+    decision.candidates_len = rows.map_or(0, |rows| {
+        rows.sort();
+        rows.len as u64
+    });
+    decision.candidates_total = u64::from(routed.total);
+    decision.lease = routed.lease.map_or(0, LeaseId::to_raw);
+    let row = match &routed.best {
+        Some(best) => candidate(best, engine),
+        None => EMPTY,
+    };
+    decision.held_by = row.held_by;
+    decision.provider = row.provider;
+    decision.score = row.score;
+    decision.quota_score = row.quota_score;
+    decision.health_score = row.health_score;
+    decision.priority_score = row.priority_score;
+    decision.latency_score = row.latency_score;
+    decision.seconds_to_exhaustion = row.seconds_to_exhaustion;
+    decision.retry_after_ns = row.retry_after_ns;
+    decision.held_dimension = row.held_dimension;
+    decision.held_window_ns = row.held_window_ns;
+    decision.index = row.index;
+    Ok(routed.available())
 }
 
 /// What NULL stands for.
@@ -594,7 +644,7 @@ fn held_by(by: HeldBy) -> (i32, i32, u64) {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn candidate(c: &Ranked, engine: &Engine) -> grate_candidate {
     let (held_by, dimension, window) = c.held_by.map_or((GRATE_HELD_BY_NOTHING, 0, 0), held_by);
     grate_candidate {

@@ -1,6 +1,6 @@
 //! The anticipation: how much of a quota will be left a short horizon from now.
 
-use super::QuotaRef;
+use super::{Quota, QuotaRef, rolling};
 use crate::cell::Cell;
 use crate::clock::Now;
 use crate::config::{NS_PER_SEC, Strategy};
@@ -38,6 +38,18 @@ struct Slices {
     previous: u64,
 }
 
+impl Slices {
+    /// When the slice that began at `start`, with so much burn, is over.
+    #[inline(never)]
+    fn later(now: Now, horizon: u64, start: u64, current: u64) -> Self {
+        if now.mono.saturating_sub(start) < 2 * horizon {
+            Self { start: start + horizon, current: 0, previous: current }
+        } else {
+            Self { start: now.mono - now.mono % horizon, current: 0, previous: 0 }
+        }
+    }
+}
+
 /// What is expected of a quota.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Forecast {
@@ -67,6 +79,12 @@ pub(crate) struct Peak {
 }
 
 impl Forecast {
+    /// Of concurrency: nothing of it burns.
+    #[inline]
+    fn of_slots(capacity: u64, left: u64, steady_until: u64) -> Self {
+        Self { capacity, left: number(left), burnt: 0.0, net: 0.0, horizon: 0, fading: 0.0, steady_until }
+    }
+
     #[inline]
     pub(crate) fn peak(&self) -> Peak {
         let capacity = number(self.capacity);
@@ -111,33 +129,29 @@ impl Forecast {
     }
 }
 
-impl QuotaRef<'_> {
+impl Quota {
     /// The length of a slice: no longer than the window, so that a burst of its last life is not held against it.
     #[inline]
     fn horizon(&self) -> u64 {
-        (self.quota.window.get() / HORIZONS).max(1)
+        (self.window.get() / HORIZONS).max(1)
     }
 
     /// The burn of the slice that holds `now` and of the one before.
-    #[inline]
+    #[inline(always)]
     fn slices(&self, now: Now, horizon: u64) -> Slices {
-        let burn = &self.quota.burn;
-        let (start, current) = (burn.start.get(), burn.current.get());
+        let (start, current) = (self.burn.start.get(), self.burn.current.get());
         let age = now.mono.saturating_sub(start);
         if age < horizon {
-            Slices { start, current, previous: burn.previous.get() }
-        } else if age < 2 * horizon {
-            Slices { start: start + horizon, current: 0, previous: current }
+            Slices { start, current, previous: self.burn.previous.get() }
         } else {
-            Slices { start: now.mono - now.mono % horizon, current: 0, previous: 0 }
+            Slices::later(now, horizon, start, current)
         }
     }
 
     fn set_slices(&self, slices: &Slices) {
-        let burn = &self.quota.burn;
-        burn.start.set(slices.start);
-        burn.current.set(slices.current);
-        burn.previous.set(slices.previous);
+        self.burn.start.set(slices.start);
+        self.burn.current.set(slices.current);
+        self.burn.previous.set(slices.previous);
     }
 
     #[inline]
@@ -153,24 +167,58 @@ impl QuotaRef<'_> {
         self.set_slices(&Slices { start, current: current.saturating_sub(n), previous });
     }
 
-    /// What is expected of the quota, of which so many units remain now.
+    /// What remains now and what is expected of that, of slots and of a rolling window of which nothing but the books tells, if
+    /// these are up to date: the usual case.
     #[inline(always)]
-    pub(crate) fn forecast(&self, now: Now, remaining: u64) -> Forecast {
-        let (capacity, left) = (self.capacity(), number(remaining));
-        if self.strategy() == Strategy::Concurrency {
-            let steady_until = if self.may_rise() { 0 } else { u64::MAX };
-            return Forecast { capacity, left, burnt: 0.0, net: 0.0, horizon: 0, fading: 0.0, steady_until };
+    pub(crate) fn look(&self, now: Now) -> Option<(u64, Forecast)> {
+        if !self.says_nothing() || self.may_rise() {
+            return None;
+        }
+        let (strategy, limit) = (self.strategy.get(), self.limit.get());
+        let left = limit.saturating_sub(self.used.get());
+        if strategy == Strategy::Concurrency as u32 {
+            return Some((left, Forecast::of_slots(limit, left, u64::MAX)));
+        }
+        if strategy != Strategy::Rolling as u32 {
+            return None;
         }
         let horizon = self.horizon();
+        let returning = rolling::known(self, now, horizon)?;
+        Some((left, self.expect(now, limit, left, horizon, returning)))
+    }
+
+    /// What is expected of one with a window, of which so many units remain now and others return within the horizon, see
+    /// [`QuotaRef::returning`].
+    #[inline(always)]
+    fn expect(&self, now: Now, capacity: u64, remaining: u64, horizon: u64, returning: (u64, u64)) -> Forecast {
         let slices = self.slices(now, horizon);
         let age = now.mono.saturating_sub(slices.start);
         let previous = number(slices.previous);
         // What the horizon still covers of the slice before.
         let burnt = number(slices.current) + previous * (1.0 - number(age) / number(horizon));
-        let (returning, steady_until) = self.returning(now, horizon);
+        let (returning, steady_until) = returning;
         let net = burnt - number(returning);
         let steady_until = steady_until.min(slices.start.saturating_add(horizon));
-        Forecast { capacity, left, burnt, net, horizon, fading: previous, steady_until }
+        Forecast { capacity, left: number(remaining), burnt, net, horizon, fading: previous, steady_until }
+    }
+}
+
+impl QuotaRef<'_> {
+    /// What remains now, and what is expected of that: the same as [`Quota::look`] for any quota.
+    #[inline(never)]
+    pub(crate) fn look_closely(&self, now: Now) -> (u64, Forecast) {
+        let left = self.remaining(now);
+        (left, self.forecast(now, left))
+    }
+
+    /// What is expected of the quota, of which so many units remain now.
+    pub(crate) fn forecast(&self, now: Now, remaining: u64) -> Forecast {
+        let capacity = self.capacity();
+        if self.strategy() == Strategy::Concurrency {
+            return Forecast::of_slots(capacity, remaining, if self.quota.may_rise() { 0 } else { u64::MAX });
+        }
+        let horizon = self.quota.horizon();
+        self.quota.expect(now, capacity, remaining, horizon, self.returning(now, horizon))
     }
 }
 
@@ -181,6 +229,7 @@ fn number(n: u64) -> f64 {
 }
 
 #[cold]
+#[inline(never)]
 fn huge(n: u64) -> f64 {
     n as f64
 }

@@ -5,7 +5,7 @@
 //! steps. *Told*: response headers give the limit, and correct what is counted. A refusal that they explain shows that
 //! others were faster: a margin is kept free of them.
 
-use super::{NEVER, QuotaRef, fixed_window, rolling, without};
+use super::{NEVER, Quota, QuotaRef, fixed_window, rolling, without};
 use crate::cell::{Cell, SmallCell};
 use crate::clock::Now;
 use crate::config::{Dimension, NS_PER_SEC, QuotaConfig, Strategy};
@@ -88,7 +88,7 @@ pub(crate) struct Told {
 }
 
 /// Takes over a definition. A limit that is configured anew replaces what was learned of the old one.
-pub(super) fn configure(quota: &super::Quota, config: &QuotaConfig) {
+pub(super) fn configure(quota: &Quota, config: &QuotaConfig) {
     let known = &quota.in_force;
     let source = &known.source;
     if known.configured.get() != config.limit || source.get() == CONFIGURED {
@@ -101,7 +101,7 @@ pub(super) fn configure(quota: &super::Quota, config: &QuotaConfig) {
 
 /// Makes sense of a limit that may be anything: what makes none is as configured.
 #[cfg(unix)]
-pub(super) fn put_limit_right(quota: &super::Quota, config: &QuotaConfig) {
+pub(super) fn put_limit_right(quota: &Quota, config: &QuotaConfig) {
     let known = &quota.in_force;
     let limit = quota.limit.get();
     let sound = known.configured.get() == config.limit
@@ -119,7 +119,7 @@ pub(super) fn put_limit_right(quota: &super::Quota, config: &QuotaConfig) {
 
 /// Makes sense of the other cells, which may be anything.
 #[cfg(unix)]
-pub(super) fn put_others_right(quota: &super::Quota, capacity: u64) {
+pub(super) fn put_others_right(quota: &Quota, capacity: u64) {
     let known = &quota.in_force;
     known.margin.set(known.margin.get().min(capacity / MOST_MARGIN));
     known.lessons.set(known.lessons.get().min(u32::MAX - 1));
@@ -129,13 +129,27 @@ pub(super) fn put_others_right(quota: &super::Quota, capacity: u64) {
     }
 }
 
-impl QuotaRef<'_> {
+impl Quota {
     /// Whether the last response had no headers that say what is left: the usual case, and then only the books count.
     #[inline]
     pub(super) fn says_nothing(&self) -> bool {
-        self.quota.in_force.left_told_at.get() | self.quota.in_force.closed_until.get() == 0
+        self.in_force.left_told_at.get() | self.in_force.closed_until.get() == 0
     }
 
+    /// Units that are left to others, who are faster than headers can tell.
+    #[inline]
+    pub(crate) fn margin(&self) -> u64 {
+        self.in_force.margin.get()
+    }
+
+    /// Whether the limit in force, or what is left of it to others, may rise with time.
+    #[inline]
+    pub(super) fn may_rise(&self) -> bool {
+        self.in_force.source.get() == LEARNED || self.margin() != 0
+    }
+}
+
+impl QuotaRef<'_> {
     pub(crate) fn configured_limit(&self) -> u64 {
         self.quota.in_force.configured.get()
     }
@@ -170,12 +184,6 @@ impl QuotaRef<'_> {
         }
     }
 
-    /// Units that are left to others, who are faster than headers can tell.
-    #[inline]
-    pub(crate) fn margin(&self) -> u64 {
-        self.quota.in_force.margin.get()
-    }
-
     /// Learns from a refusal that the headers explain: they told too late that others had spent the rest.
     pub(crate) fn learn_margin(&self, now: Now, sent: u64) {
         let known = &self.quota.in_force;
@@ -207,15 +215,9 @@ impl QuotaRef<'_> {
     /// Lets a learned limit rise a step, if it has been calm for long enough.
     #[inline]
     pub(crate) fn probe_upward(&self, now: Now) {
-        if self.may_rise() {
+        if self.quota.may_rise() {
             self.rise(now);
         }
-    }
-
-    /// Whether the limit in force, or what is left of it to others, may rise with time.
-    #[inline]
-    pub(super) fn may_rise(&self) -> bool {
-        self.quota.in_force.source.get() == LEARNED || self.margin() != 0
     }
 
     /// How long it must be calm before the next step up.
@@ -227,7 +229,7 @@ impl QuotaRef<'_> {
     /// How long until the limit next rises, for `n` units for which it is too low now; [`NEVER`] if it always will be.
     pub(super) fn rise_wait(&self, now: Now, n: u64, headroom: f64) -> u64 {
         let most = without(self.capacity_at(self.limit().max(self.configured_limit())), headroom);
-        if n > most || !self.may_rise() {
+        if n > most || !self.quota.may_rise() {
             return NEVER;
         }
         let next = self.quota.in_force.since.get().saturating_add(self.calm_ns());
@@ -330,7 +332,7 @@ impl QuotaRef<'_> {
     /// Requests within that bring news.
     #[inline]
     pub(super) fn told_left(&self, now: Now) -> u64 {
-        if self.says_nothing() {
+        if self.quota.says_nothing() {
             return u64::MAX;
         }
         self.told_left_now(now)
@@ -357,7 +359,7 @@ impl QuotaRef<'_> {
     /// Whether the last headers let `n` units pass. A single request may always take what has come back: it brings news.
     #[inline]
     pub(super) fn told_fits(&self, now: Now, n: u64) -> bool {
-        self.says_nothing() || self.told_fits_now(now, n)
+        self.quota.says_nothing() || self.told_fits_now(now, n)
     }
 
     fn told_fits_now(&self, now: Now, n: u64) -> bool {
@@ -386,7 +388,7 @@ impl QuotaRef<'_> {
     /// A response came without headers for this quota: what they told before is old.
     #[inline]
     pub(crate) fn untold(&self) {
-        if !self.says_nothing() {
+        if !self.quota.says_nothing() {
             self.quota.in_force.left_told_at.set(0);
             self.quota.in_force.closed_until.set(0);
         }
@@ -395,7 +397,7 @@ impl QuotaRef<'_> {
     /// Notes what is charged after the last headers.
     #[inline]
     pub(super) fn told_spend(&self, n: u64) {
-        if !self.says_nothing() {
+        if !self.quota.says_nothing() {
             self.quota.in_force.spent.add(n);
         }
     }

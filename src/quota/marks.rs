@@ -5,7 +5,7 @@
 //! both are rounded up, so that nothing leaves early and nothing is left uncounted: by less than a 2^27th of the window or the lead, and
 //! less than a 2^33rd of the largest count. The layout follows what it is given.
 
-use super::QuotaRef;
+use super::{Quota, QuotaRef};
 use crate::cell::Cell;
 #[cfg(unix)]
 use crate::clock::Now;
@@ -290,8 +290,8 @@ fn note_oldest(q: &QuotaRef<'_>, i: usize) {
 
 /// When the oldest mark leaves; never if there is none.
 #[inline]
-pub(super) fn leaves_at(q: &QuotaRef<'_>) -> u64 {
-    q.quota.words[LEAVES].get()
+pub(super) fn leaves_at(quota: &Quota) -> u64 {
+    quota.words[LEAVES].get()
 }
 
 #[inline]
@@ -381,12 +381,17 @@ pub(super) fn join(q: &QuotaRef<'_>, i: usize) {
 /// The units of the marks that leave by `end`, and when the next one does.
 #[inline]
 pub(super) fn leaving_by(q: &QuotaRef<'_>, end: u64) -> (u64, u64) {
-    let next = q.quota.words[NEXT].get();
-    if q.quota.words[AHEAD_END].get() <= end && end < next {
-        (q.quota.words[AHEAD].get(), next)
-    } else {
-        count_ahead(q, end)
+    match known_by(q.quota, end) {
+        Some(known) => known,
+        None => count_ahead(q, end),
     }
+}
+
+/// The same, if it need not be counted.
+#[inline]
+pub(super) fn known_by(quota: &Quota, end: u64) -> Option<(u64, u64)> {
+    let next = quota.words[NEXT].get();
+    (quota.words[AHEAD_END].get() <= end && end < next).then(|| (quota.words[AHEAD].get(), next))
 }
 
 #[inline(never)]

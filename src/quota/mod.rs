@@ -21,7 +21,7 @@ use crate::journal::Journal;
 use crate::lock::Lock;
 use crate::table::{Run, Table};
 
-pub(crate) use forecast::Peak;
+pub(crate) use forecast::{Forecast, Peak};
 pub use in_force::LimitSource;
 pub(crate) use in_force::Told;
 pub(crate) use marks::Mark;
@@ -75,6 +75,17 @@ pub(crate) struct QuotaRef<'a> {
 impl Quota {
     /// Most marks of one.
     pub(crate) const MOST_MARKS: usize = rolling::MOST_SLOTS;
+
+    #[inline]
+    pub(crate) fn dimension(&self) -> Dimension {
+        Dimension::from_record(self.dimension.get())
+    }
+
+    /// Whether nobody limits it: it only counts, to learn from.
+    #[inline]
+    pub(crate) fn is_unlimited(&self) -> bool {
+        self.limit.get() == u64::MAX && self.says_nothing()
+    }
 
     pub(crate) fn is_concurrency(&self) -> bool {
         self.strategy.get() == Strategy::Concurrency as u32
@@ -204,7 +215,7 @@ impl<'a> QuotaRef<'a> {
 
     #[inline]
     pub(crate) fn dimension(&self) -> Dimension {
-        Dimension::from_record(self.quota.dimension.get())
+        self.quota.dimension()
     }
 
     #[inline]
@@ -220,12 +231,6 @@ impl<'a> QuotaRef<'a> {
     #[inline]
     pub(crate) fn window_ns(&self) -> u64 {
         self.quota.window.get()
-    }
-
-    /// Whether nobody limits it: it only counts, to learn from.
-    #[inline]
-    pub(crate) fn is_unlimited(&self) -> bool {
-        self.limit() == u64::MAX && self.says_nothing()
     }
 
     /// Units counted now.
@@ -263,7 +268,7 @@ impl<'a> QuotaRef<'a> {
     /// What may be used at most if a share of `headroom` stays free.
     #[inline]
     pub(crate) fn ceiling(&self, headroom: f64) -> u64 {
-        without(self.capacity().saturating_sub(self.margin()), headroom)
+        without(self.capacity().saturating_sub(self.quota.margin()), headroom)
     }
 
     /// Whether `n` units would fit if nothing were counted.
@@ -316,7 +321,7 @@ impl<'a> QuotaRef<'a> {
             return;
         }
         if self.strategy() != Strategy::Concurrency {
-            self.burn_add(now, n);
+            self.quota.burn_add(now, n);
             self.told_spend(n);
             let lead = at.saturating_sub(now.mono);
             if lead > self.quota.lead.get() {
@@ -370,7 +375,7 @@ impl<'a> QuotaRef<'a> {
     }
 
     fn take_back(&self, now: Now, at: u64, n: u64) {
-        self.burn_sub(now, n);
+        self.quota.burn_sub(now, n);
         match self.strategy() {
             Strategy::Rolling => rolling::advance(self, now),
             Strategy::TokenBucket => {
@@ -398,7 +403,7 @@ impl<'a> QuotaRef<'a> {
         match self.strategy() {
             Strategy::Rolling => {
                 let (units, steady_until) = rolling::returning(self, now, horizon);
-                (units, if self.says_nothing() && !self.may_rise() { steady_until } else { 0 })
+                (units, if self.quota.says_nothing() && !self.quota.may_rise() { steady_until } else { 0 })
             }
             Strategy::TokenBucket => (token_bucket::returning(self, now, horizon), 0),
             Strategy::FixedWindow => (fixed_window::returning(self, now, horizon), 0),

@@ -9,8 +9,8 @@
 //!
 //! `used` is the sum of the ring.
 
-use super::QuotaRef;
 use super::marks::{self, Content, Reader};
+use super::{Quota, QuotaRef};
 use crate::clock::Now;
 
 /// How many charges of different times the limit is cut into.
@@ -32,7 +32,7 @@ pub(super) fn used(q: &QuotaRef<'_>, now: Now) -> u64 {
 /// Units whose marks have left the window and are not yet dropped.
 #[inline]
 fn left(q: &QuotaRef<'_>, now: Now) -> u64 {
-    if now.mono < marks::leaves_at(q) { 0 } else { count_left(q, now) }
+    if now.mono < marks::leaves_at(q.quota) { 0 } else { count_left(q, now) }
 }
 
 #[inline(never)]
@@ -44,14 +44,14 @@ fn count_left(q: &QuotaRef<'_>, now: Now) -> u64 {
 /// Drops the marks that have left the window.
 #[inline]
 pub(super) fn advance(q: &QuotaRef<'_>, now: Now) {
-    if now.mono >= marks::leaves_at(q) {
+    if now.mono >= marks::leaves_at(q.quota) {
         drop_left(q, now);
     }
 }
 
 #[inline(never)]
 fn drop_left(q: &QuotaRef<'_>, now: Now) {
-    while now.mono >= marks::leaves_at(q)
+    while now.mono >= marks::leaves_at(q.quota)
         && let Some(oldest) = marks::get(q, 0)
     {
         drop_oldest(q, oldest);
@@ -204,11 +204,19 @@ pub(super) fn wait(q: &QuotaRef<'_>, now: Now, n: u64, ceiling: u64) -> u64 {
     0
 }
 
+/// What [`returning`] tells where it need not be counted, and no mark has left; the usual case.
+#[inline(always)]
+pub(super) fn known(quota: &Quota, now: Now, horizon: u64) -> Option<(u64, u64)> {
+    let leaves_at = marks::leaves_at(quota);
+    let (leaving, next) = marks::known_by(quota, now.mono.saturating_add(horizon))?;
+    (now.mono < leaves_at).then(|| (leaving, leaves_at.min(next.saturating_sub(horizon))))
+}
+
 /// What leaves within `horizon`, and when the next mark leaves the window or comes within `horizon` of that.
 #[inline]
 pub(super) fn returning(q: &QuotaRef<'_>, now: Now, horizon: u64) -> (u64, u64) {
     let (leaving, next) = marks::leaving_by(q, now.mono.saturating_add(horizon));
-    (leaving.saturating_sub(left(q, now)), marks::leaves_at(q).min(next.saturating_sub(horizon)))
+    (leaving.saturating_sub(left(q, now)), marks::leaves_at(q.quota).min(next.saturating_sub(horizon)))
 }
 
 /// Units charged after `start` and before `end`; a mark counts whole if its time is between them.
