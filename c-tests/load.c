@@ -1,6 +1,6 @@
 /*
  * The library loaded at run time: over and over without growth, and twice in one process under two names and in two
- * namespaces, each copy with engines of its own. The first argument is libgrate.so, the second a copy of it.
+ * namespaces, each copy with engines of its own, also on one state file. The first argument is libgrate.so, the second a copy of it.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -59,12 +59,17 @@ static api from(void *handle)
     return a;
 }
 
-static grate_engine *make(const api *a)
+static grate_engine *make_with(const api *a, const grate_engine_config *config)
 {
     grate_engine *engine = NULL;
-    CHECK_EQ_I32(a->new_engine(NULL, &engine, NULL), GRATE_OK);
+    CHECK_EQ_I32(a->new_engine(config, &engine, NULL), GRATE_OK);
     CHECK_EQ_I32(a->configure(engine, JSON, sizeof JSON - 1, NULL), GRATE_OK);
     return engine;
+}
+
+static grate_engine *make(const api *a)
+{
+    return make_with(a, NULL);
 }
 
 static void request(const api *a, grate_engine *engine)
@@ -144,6 +149,32 @@ TEST(two_namespaces)
     side_by_side(dlopen(library, RTLD_NOW | RTLD_LOCAL), dlmopen(LM_ID_NEWLM, library, RTLD_NOW | RTLD_LOCAL));
 }
 
+/* Who leaves a state file takes nothing of the other's along. */
+TEST(two_on_one_state_file)
+{
+    const api both[2] = {from(dlopen(library, RTLD_NOW | RTLD_LOCAL)), from(dlopen(copy, RTLD_NOW | RTLD_LOCAL))};
+    grate_engine_config config = GRATE_ENGINE_CONFIG_INIT;
+    grate_decision decision = GRATE_DECISION_INIT;
+    grate_response served = GRATE_RESPONSE_INIT;
+    grate_engine *stays, *goes;
+    char path[64];
+    snprintf(path, sizeof path, "/tmp/grate-load-%ld", (long)getpid());
+    unlink(path);
+    config.state_path = path;
+    served.outcome = GRATE_OUTCOME_SUCCESS;
+    stays = make_with(&both[0], &config);
+    goes = make_with(&both[1], &config);
+    CHECK_EQ_I32(both[0].acquire(stays, "api", NULL, &decision, NULL), GRATE_OK);
+    both[1].free_engine(goes);
+    CHECK_EQ_I32(both[0].complete(stays, decision.lease, &served, NULL), GRATE_OK);
+    goes = make_with(&both[1], &config);
+    request(&both[1], goes);
+    CHECK_EQ_U64(left(&both[0], stays), 48);
+    both[0].free_engine(stays);
+    both[1].free_engine(goes);
+    unlink(path);
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 3) {
@@ -155,5 +186,6 @@ int main(int argc, char **argv)
     RUN(loaded_a_hundred_times);
     RUN(two_files);
     RUN(two_namespaces);
+    RUN(two_on_one_state_file);
     return check_report("load");
 }

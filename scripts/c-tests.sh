@@ -4,7 +4,7 @@
 
 c_tests='design_example conformance bad_input first threads clocks signals extremes memory fork load'
 # Of processes that share a state file; $shared is how far they go: empty, or `long`.
-c_tests_shared='shared_limit shared_kills shared_steps shared_forks shared_damage'
+c_tests_shared='shared_limit shared_kills shared_steps shared_forks shared_exec shared_damage'
 c_tests="$c_tests $c_tests_shared"
 # Those that allocators, forks and loaders of the tools would change are left out.
 c_tests_for_tools='design_example conformance bad_input first threads clocks signals extremes'

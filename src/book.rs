@@ -10,7 +10,8 @@ use crate::config::{
 };
 use crate::error::Error;
 
-/// The configuration with the records that it has been given. Records are never given back: usage outlives a definition.
+/// The configuration with the records that it has been given. Those of providers and quotas are never given back: usage outlives
+/// a definition.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Book {
     pub(crate) settings: Settings,
@@ -57,7 +58,7 @@ pub(crate) struct Link {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Former {
     pub(crate) quota: u32,
-    /// The first definition of the provider whose leases were charged there, and the first whose leases were not.
+    /// The first definition of the provider whose leases were charged there or hold a slot, and the first whose leases do not.
     pub(crate) since: u64,
     pub(crate) until: u64,
 }
@@ -84,11 +85,6 @@ impl Book {
     /// The book after a change, and the providers that are defined anew; what is defined as before is left alone.
     pub(crate) fn with(&self, change: &Change) -> Result<(Self, Vec<u32>), Error> {
         change.validate(|name| self.registered(name).is_some())?;
-        // Far beyond what is useful, and far below where the tables end.
-        let quotas: usize = change.providers.iter().map(|p| p.quotas.len() + IMPLICIT_QUOTAS).sum();
-        if self.providers.len() + change.providers.len() > MAX_PROVIDERS || self.quotas.len() + quotas > MAX_QUOTAS {
-            return Err(FULL);
-        }
         let mut book = self.clone();
         if let Some(settings) = &change.settings {
             book.settings = settings.clone();
@@ -105,14 +101,22 @@ impl Book {
             if book.define(provider, index) {
                 changed.push(index);
             }
+            // Far beyond what is useful, and far below where the tables end.
+            if book.providers.len() > MAX_PROVIDERS || book.quotas.len() > MAX_QUOTAS {
+                return Err(FULL);
+            }
         }
         let mut estimators: HashSet<_> = book.estimators.iter().cloned().collect();
+        let mut unused = book.unused_estimators(&change.capabilities);
         for config in &change.capabilities {
             for candidate in &config.providers {
                 let provider = *indices.get(&candidate.provider).ok_or(Error::UnknownProvider)?;
                 let estimator = (config.name.clone(), provider);
                 if estimators.insert(estimator.clone()) {
-                    book.estimators.push(estimator);
+                    match unused.get_mut(&provider).and_then(Vec::pop) {
+                        Some(index) => book.estimators[index] = estimator,
+                        None => book.estimators.push(estimator),
+                    }
                 }
             }
             match book.capabilities.iter_mut().find(|known| known.name == config.name) {
@@ -121,6 +125,19 @@ impl Book {
             }
         }
         Ok((book, changed))
+    }
+
+    /// The estimators of each provider whose capabilities are gone and do not come now. Another capability gets them: also of the
+    /// same provider, under whose lock they are written.
+    fn unused_estimators(&self, coming: &[CapabilityConfig]) -> HashMap<u32, Vec<usize>> {
+        let used: HashSet<_> = self.capabilities.iter().chain(coming).map(|capability| &capability.name).collect();
+        let mut unused: HashMap<_, Vec<_>> = HashMap::new();
+        for (index, (capability, provider)) in self.estimators.iter().enumerate() {
+            if !used.contains(capability) {
+                unused.entry(*provider).or_default().push(index);
+            }
+        }
+        unused
     }
 
     /// The book without a provider.
@@ -183,13 +200,18 @@ impl Book {
         }
         links.sort_by_key(|link| (self.is_pool(link.quota), link.quota));
         let mut former = old.as_ref().map(|old| old.former.clone()).unwrap_or_default();
-        // Slots are those of all leases in flight, and go with the quota.
-        let goes = |link: &&Link| {
-            links.iter().all(|stays| stays.quota != link.quota)
-                && self.quotas[link.quota as usize].config.dimension != Dimension::Concurrency
-        };
-        let gone = old.iter().flat_map(|old| &old.links).filter(goes);
-        former.extend(gone.map(|link| Former { quota: link.quota, since: link.since, until: epoch }));
+        let stays = |quota: u32| links.iter().any(|link| link.quota == quota);
+        // Every lease in flight holds a slot, of whichever definition it is.
+        let holds_slots = |quota: u32| self.quotas[quota as usize].config.dimension == Dimension::Concurrency;
+        former.retain(|former| !(holds_slots(former.quota) && stays(former.quota)));
+        // A provider's own slots go with the quota.
+        let counts = |link: &&Link| !holds_slots(link.quota) || self.is_pool(link.quota);
+        let gone = old.iter().flat_map(|old| &old.links).filter(|link| !stays(link.quota)).filter(counts);
+        former.extend(gone.map(|link| Former {
+            quota: link.quota,
+            since: if holds_slots(link.quota) { 0 } else { link.since },
+            until: epoch,
+        }));
         let new = Provider {
             name: config.name.clone(),
             registered: true,

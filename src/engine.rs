@@ -71,7 +71,7 @@ impl Engine {
             Condition::Used => {}
             Condition::Left | Condition::Abandoned => engine.go_on(),
         }
-        engine.registry.get().write(|registry| engine.catch_up(registry));
+        engine.catch_up();
         let (registry, now) = engine.enter();
         if condition == Condition::Abandoned {
             // Nobody lives who could settle them, and nobody else has come yet.
@@ -98,7 +98,7 @@ impl Engine {
         engine.go_on();
         // It shows who uses the file, and looks after nobody.
         engine.state.head().next_tick.set(u64::MAX);
-        engine.registry.get().write(|registry| engine.catch_up(registry));
+        engine.catch_up();
         Ok(engine)
     }
 
@@ -170,11 +170,11 @@ impl Engine {
     /// Puts another book in force, of which some providers are defined anew.
     fn configure(&self, edit: impl FnOnce(&Book) -> Result<(Book, Vec<u32>), Error>) -> Result<(), Error> {
         let state = &self.state;
-        let now = self.now(true);
+        let now = self.now();
         self.at_home();
         self.registry.get().write(|registry| {
             let _changing = state.memory.lock(&state.head().changing);
-            self.catch_up_locked(registry);
+            self.catch_up_locked(registry, now);
             let (mut book, changed) = edit(&registry.book)?;
             if book == registry.book {
                 return Ok(());
@@ -201,12 +201,15 @@ impl Engine {
     }
 
     /// Takes over what another process has configured.
-    fn catch_up(&self, registry: &mut Registry) {
-        let _changing = self.state.memory.lock(&self.state.head().changing);
-        self.catch_up_locked(registry);
+    fn catch_up(&self) {
+        let now = self.now();
+        self.registry.get().write(|registry| {
+            let _changing = self.state.memory.lock(&self.state.head().changing);
+            self.catch_up_locked(registry, now);
+        });
     }
 
-    fn catch_up_locked(&self, registry: &mut Registry) {
+    fn catch_up_locked(&self, registry: &mut Registry, now: Now) {
         #[cfg(unix)]
         if let Some(file) = self.state.memory.sharing() {
             let generation = self.state.head().generation.get();
@@ -222,14 +225,15 @@ impl Engine {
                 registry.generation = generation;
                 let _ = registry.adopt(book, &self.state);
                 self.needs_calendar.store(registry.needs_calendar, Ordering::Relaxed);
-            } else {
-                // Who announced it is gone, and may have defined some of it: all is defined again.
-                self.state.put_in_force(registry, book, self.now(true));
+            } else if self.state.put_in_force(registry, book, now).is_some() {
+                // Who announced it is gone, and may have defined some of it: all was defined again.
                 self.published(registry);
+            } else {
+                registry.generation = generation;
             }
         }
         #[cfg(not(unix))]
-        let _ = registry;
+        let _ = (registry, now);
     }
 
     /// The record of a registered provider.
@@ -477,22 +481,23 @@ impl Engine {
     #[inline(always)]
     pub(crate) fn enter(&self) -> (Reading<'_, Registry>, Now) {
         self.at_home();
-        let now = self.now(self.needs_calendar.load(Ordering::Relaxed));
+        let (head, mono) = (self.state.head(), self.mono());
+        let (with_calendar, tick) = (self.needs_calendar.load(Ordering::Relaxed), head.next_tick.get() <= mono);
+        let now = Now { mono, unix: if with_calendar || tick { self.clock.unix_ns() } else { 0 } };
         let registry = self.registry.get().read();
-        if self.is_outdated(&registry) {
+        if self.is_outdated(&registry) || (registry.needs_calendar && !with_calendar) {
             drop(registry);
             return self.enter_again();
         }
-        let head = self.state.head();
-        if head.next_expiry.get() <= now.mono || head.next_tick.get() <= now.mono {
-            self.look_after(&registry, now);
+        if tick || head.next_expiry.get() <= mono {
+            self.look_after(&registry, now, tick);
         }
         (registry, now)
     }
 
     #[cold]
     fn enter_again(&self) -> (Reading<'_, Registry>, Now) {
-        self.registry.get().write(|registry| self.catch_up(registry));
+        self.catch_up();
         self.enter()
     }
 
@@ -515,7 +520,7 @@ impl Engine {
         self.registry.move_in(|| {
             #[cfg(unix)]
             if let Some(file) = self.state.memory.sharing() {
-                let me = process::new_user();
+                let me = file.users().new_user();
                 self.state.memory.become_user(me);
                 file.join(me);
                 return Some(Gate::new(Registry::default()));
@@ -524,20 +529,20 @@ impl Engine {
         });
     }
 
-    /// What somebody has to do from time to time: end the leases that have expired, and those of users of the state that are
-    /// gone.
+    /// What somebody has to do from time to time: end the leases that have expired, and with each tick those of users of the state
+    /// that are gone.
     #[cold]
-    fn look_after(&self, registry: &Registry, now: Now) {
+    fn look_after(&self, registry: &Registry, now: Now, tick: bool) {
         let head = self.state.head();
         let mut expire = head.next_expiry.get() <= now.mono;
         #[cfg(unix)]
-        if let Some(file) = self.state.memory.sharing().filter(|_| head.next_tick.get() <= now.mono) {
+        if let Some(file) = self.state.memory.sharing().filter(|_| tick && head.next_tick.get() <= now.mono) {
             let last_tick = head.next_tick.get().saturating_sub(TICK_NS);
             let a_second_begins = last_tick / NS_PER_SEC != now.mono / NS_PER_SEC;
             // Who computed when the next lease expires may have died before it was done.
             expire |= a_second_begins;
             head.next_tick.set(now.mono.saturating_add(TICK_NS));
-            file.note_time(now.mono, self.clock.unix_ns());
+            file.note_time(now.mono, now.unix);
             for gone in (0..AT_ONCE).map_while(|_| file.next_if_gone(self.state.memory.process())) {
                 self.forget(registry, gone, now);
             }
@@ -568,16 +573,20 @@ impl Engine {
         if !file.users().lists(me) {
             file.join(me);
         }
-        let _ = self.state.reclaim(&registry.wired, now, |user| !file.users().lists(user) && process::is_dead(user));
+        let _ = self.state.reclaim(&registry.wired, now, |user| !file.users().lists(user) && process::is_gone(user));
+    }
+
+    /// The time with the calendar, as changes of the configuration need it.
+    fn now(&self) -> Now {
+        let unix = self.clock.unix_ns();
+        Now { mono: self.mono(), unix }
     }
 
     #[inline]
-    fn now(&self, with_calendar: bool) -> Now {
-        let unix = if with_calendar { self.clock.unix_ns() } else { 0 };
+    fn mono(&self) -> u64 {
         let head = self.state.head();
         let since_start = self.clock.monotonic_ns().saturating_sub(head.start.get());
-        let mono = since_start.saturating_add(head.first.get()).min(Now::LAST_MONO);
-        Now { mono, unix }
+        since_start.saturating_add(head.first.get()).min(Now::LAST_MONO)
     }
 
     #[inline]
@@ -604,10 +613,11 @@ impl Drop for Engine {
             // A child that never used it leaves its parent's leases alone.
             && self.registry.is_at_home()
         {
+            let unix_ns = self.clock.unix_ns();
             let (registry, now) = self.enter();
             let me = self.state.memory.user();
             let _ = self.state.reclaim(&registry.wired, now, |user| user == me);
-            file.note_time(now.mono, self.clock.unix_ns());
+            file.note_time(now.mono, unix_ns);
             drop(registry);
             file.leave(&self.state.memory);
         }

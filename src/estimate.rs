@@ -87,10 +87,15 @@ impl Estimator {
         let sound = seen >> (KNOWN + COUNTED as u32) == 0
             && (0..COUNTED).all(|i| counts(i) <= MANY && (counts(i) != 0) == known(i));
         if !sound || !numbers.into_iter().all(|n| n.is_finite() && n >= 0.0) {
-            self.seen.set(0);
-            for learned in &self.dimensions {
-                [&learned.mean, &learned.deviation, &learned.quantile].into_iter().for_each(|cell| cell.set(0.0));
-            }
+            self.forget();
+        }
+    }
+
+    /// Forgets all.
+    pub(crate) fn forget(&self) {
+        self.seen.set(0);
+        for learned in &self.dimensions {
+            [&learned.mean, &learned.deviation, &learned.quantile].into_iter().for_each(|cell| cell.set(0.0));
         }
     }
 

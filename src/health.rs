@@ -11,6 +11,9 @@ const LATENCY_ALPHA: f64 = 0.3;
 /// that is still ill and is slower to return. Measured over simulated outages: 122 failed attempts with 2, 77 with 16 and 64.
 const RAMP_END: u64 = 16;
 
+/// Cooldowns in a row after which they get no longer: with any multiplier that matters, the longest was reached before.
+const MOST_STEPS: u64 = 10_000;
+
 /// Whether a provider may be used, after failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Circuit {
@@ -201,7 +204,7 @@ impl Health {
             return false;
         }
         let mut secs = base_secs;
-        for _ in 0..self.cooldowns.get() {
+        for _ in 0..self.cooldowns.get().min(MOST_STEPS) {
             secs *= settings.cooldown_multiplier;
             if secs >= settings.max_cooldown_secs {
                 break;

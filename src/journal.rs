@@ -53,6 +53,12 @@ impl Journal {
         u32::try_from(at + 1).ok()
     }
 
+    /// The word behind the journal that begins at one.
+    pub(crate) fn end(first: u32, words: &Table<Word>) -> usize {
+        let first = first as usize;
+        first.saturating_add(words.get(first - 1).map_or(0, |len| len.0.get() as usize))
+    }
+
     /// How many words that takes: it begins with two lengths.
     pub(crate) fn words(copies: usize) -> usize {
         2 + copies

@@ -44,7 +44,10 @@ impl Question<'_> {
     #[inline(never)]
     fn learned_usage(&self, locked: &Locked<'_>, estimator: &Estimator) -> Usage {
         let learned = estimator.expected(self.settings.estimate_quantile);
-        self.estimate.usage.or(&locked.capped(learned, self.estimate.headroom))
+        let (told, headroom) = (&self.estimate.usage, self.estimate.headroom);
+        let usage = told.or(&locked.capped(learned, headroom));
+        // A sum of which a part is learned is capped, too.
+        told.within(usage, &locked.capped(usage, headroom))
     }
 }
 

@@ -176,6 +176,8 @@ impl LeaseList {
         let table = leases.table;
         let free = self.free.get();
         let index = match free {
+            // Of those who find the last place at the same time, all but one get a slot that has no number.
+            0 if table.len() >> INDEX_BITS != 0 => return None,
             0 => table.append(1).filter(|index| index >> INDEX_BITS == 0)?,
             free => (free - 1) as usize,
         };

@@ -62,7 +62,7 @@ impl Lock {
             {
                 return guard;
             }
-            round = round.saturating_add(1);
+            round = round.checked_add(1).unwrap_or(YIELDS);
             if round > YIELDS && round.is_multiple_of(NAPS) {
                 rescue(holder);
             }

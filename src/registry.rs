@@ -64,7 +64,7 @@ impl Capability {
         if estimator == NONE { None } else { state.estimators.get(estimator as usize) }
     }
 
-    /// What one knows is never forgotten: only a new one can change the answer.
+    /// What one knows is not forgotten before another configuration: only a new one can change the answer.
     #[cold]
     fn find_fallback(&self, knowing: u32) -> u32 {
         let first = self.rows.iter().filter(|row| row.learned.knows()).min_by_key(|row| row.index);
@@ -122,6 +122,11 @@ impl Registry {
             state.define(&mut self.wired, *index, &book, reserved, now)?;
         }
         self.wired.iter_mut().for_each(|wired| wired.renew_marks(&state.marks));
+        for ((old, new), index) in self.book.estimators.iter().zip(&book.estimators).zip(0..) {
+            if old != new {
+                state.forget_learned(index, new.1);
+            }
+        }
         self.derive(book, state)
     }
 

@@ -1,10 +1,9 @@
 //! The records of an engine, and how a provider and its quotas are locked together.
 
-use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char};
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::book::{self, Book};
 use crate::cell::Cell;
@@ -319,11 +318,15 @@ impl State {
     /// held for it.
     #[cold]
     fn rescue(&self, index: u32) {
-        let Some(provider) = self.providers.get(index as usize) else { return };
-        let holder = provider.lock.holder();
-        if holder == 0 || !self.memory.is_dead(holder) {
-            return;
+        let holder = self.providers.get(index as usize).map_or(0, |provider| provider.lock.holder());
+        if holder != 0 && self.memory.is_dead(holder) {
+            self.take_over(index, holder);
         }
+    }
+
+    /// The same where it is known that the holder is gone, if it is this one.
+    pub(crate) fn take_over(&self, index: u32, holder: u64) {
+        let Some(provider) = self.providers.get(index as usize) else { return };
         let Some(_guard) = provider.lock.seize(holder, self.memory.process()) else { return };
         self.undo(index);
         for quota in self.quotas.iter() {
@@ -415,6 +418,7 @@ impl State {
     /// Makes room for all that a book names, and for the providers that it defines anew. `None`, with nothing changed, if there
     /// is too little.
     pub(crate) fn reserve(&self, book: &Book, changed: &[u32]) -> Option<Reserved> {
+        self.give_back_reserved();
         let (marks, journals) = (self.marks_needed(book, changed), self.journals_needed(book, changed));
         let (providers, quotas) = (book.providers.len(), book.quotas.len());
         let (estimators, pools) = (book.estimators.len(), book.pools() as usize);
@@ -424,8 +428,8 @@ impl State {
             self.quotas.bytes_to_reach(quotas),
             self.estimators.bytes_to_reach(estimators),
             self.pool_names.bytes_to_reach(pools),
-            self.marks.bytes_for(marks.values().copied()),
-            self.journals.bytes_for(journals.values().map(|words| Journal::words(*words))),
+            self.marks.bytes_for(marks.iter().map(|(_, slots)| *slots)),
+            self.journals.bytes_for(journals.iter().map(|(_, words)| Journal::words(*words))),
         ];
         self.memory.has_room_for(needed.into_iter().sum()).then_some(())?;
         self.providers.reach(providers)?;
@@ -443,20 +447,30 @@ impl State {
         Some(reserved)
     }
 
-    /// The quotas that need more marks, and how many.
-    fn marks_needed(&self, book: &Book, changed: &[u32]) -> BTreeMap<u32, usize> {
+    /// What was reserved for a change that was refused or broken off belongs to nobody: it lies behind all that records have, as
+    /// they are given it in the order in which it was reserved. Who changes the configuration is alone with it.
+    fn give_back_reserved(&self) {
+        let marks = self.quotas.iter().map(|quota| quota.marks_run()).map(|(at, len)| at + len);
+        self.marks.cut(marks.max().unwrap_or(0));
+        let journals = self.providers.iter().map(|provider| provider.journal.get()).filter(|journal| *journal != 0);
+        self.journals.cut(journals.map(|journal| Journal::end(journal, &self.journals)).max().unwrap_or(0));
+    }
+
+    /// The quotas that need more marks, and how many; in the order in which they are defined.
+    fn marks_needed(&self, book: &Book, changed: &[u32]) -> Vec<(u32, usize)> {
         let links = changed.iter().filter_map(|index| book.providers.get(*index as usize)).flat_map(|p| &p.links);
+        let mut pools = FxHashSet::default();
         let needed = links.filter_map(|link| {
             let config = &book.quotas.get(link.quota as usize)?.config;
             let has = self.quotas.get(link.quota as usize).map_or(0, |quota| quota.marks_run().1);
             let needs = Quota::marks_for(config);
-            (needs > has).then_some((link.quota, needs))
+            (needs > has && (config.pool.is_none() || pools.insert(link.quota))).then_some((link.quota, needs))
         });
         needed.collect()
     }
 
-    /// The providers that need a longer journal, and for how many words of copies.
-    fn journals_needed(&self, book: &Book, changed: &[u32]) -> BTreeMap<u32, usize> {
+    /// The providers that need a longer journal, and for how many words of copies; in the order in which they are defined.
+    fn journals_needed(&self, book: &Book, changed: &[u32]) -> Vec<(u32, usize)> {
         let changed = changed.iter().filter(|_| self.memory.is_shared());
         let needed = changed.filter_map(|index| {
             let entry = book.providers.get(*index as usize)?;
@@ -465,7 +479,8 @@ impl State {
             let words = kept_words(quotas, quotas * Quota::MOST_MARKS);
             let journal = self.providers.get(*index as usize).map_or(0, |provider| provider.journal.get());
             let holds = Journal::at(journal, &self.journals, &self.memory).holds(words);
-            (!holds).then_some((*index, words))
+            // The old one is lost: where there was one, there is room for as much again.
+            (!holds).then_some((*index, if journal == 0 { words } else { words.next_power_of_two() }))
         });
         needed.collect()
     }
@@ -528,6 +543,15 @@ impl State {
         }
     }
 
+    /// Empties an estimator of a provider: it is for another capability from now on.
+    pub(crate) fn forget_learned(&self, estimator: usize, provider: u32) {
+        let record = self.providers.get(provider as usize);
+        if let Some((provider_record, estimator)) = record.zip(self.estimators.get(estimator)) {
+            let _guard = self.lock_provider(provider, provider_record);
+            estimator.forget();
+        }
+    }
+
     /// Gives a provider its definition: its cooldown and its quotas, and those theirs. Leases in flight hold a slot on every
     /// concurrency quota, also on one that is new; other quotas settle them if they were charged there, also those that go.
     /// `index` may be one behind the last of `all`: a new provider.
@@ -541,8 +565,11 @@ impl State {
     ) -> Option<()> {
         let entry = book.providers.get(index as usize)?;
         let (mut new, old) = (self.wire(index, entry, book)?, all.get(index as usize).cloned());
+        let former =
+            old.as_ref().and_then(|old| old.former.as_deref()).map(|former| &*former.quotas).unwrap_or_default();
         let old = old.as_ref().map(|old| &*old.links).unwrap_or_default();
-        let goes = |link: &&Link| new.links.iter().all(|stays| stays.index != link.index);
+        let stays = |quota: u32| new.links.iter().any(|link| link.index == quota);
+        let goes = |link: &&Link| !stays(link.index);
         let mut pools: Vec<_> = new.pools().to_vec();
         pools.extend(old.iter().filter(goes).filter(|link| book.is_pool(link.index)).cloned());
         pools.sort_by_key(|link| link.index);
@@ -560,8 +587,15 @@ impl State {
         new.links.iter().chain(old.iter().filter(goes)).for_each(|link| link.keep(&journal));
         let operation = Operation { journal: &journal, memory: &self.memory };
         let in_flight = provider.in_flight.get();
-        // Slots that the old definition holds go back, and the new one takes its own.
-        old.iter().filter(|link| link.quota.is_concurrency()).for_each(|link| link.quota.give_slots(in_flight));
+        // Slots that the old definition holds go back, and the new one takes its own. Those of a pool that goes are held on.
+        let gives = |link: &&Link| link.quota.is_concurrency() && (stays(link.index) || !book.is_pool(link.index));
+        old.iter().filter(gives).for_each(|link| link.quota.give_slots(in_flight));
+        for (quota, before) in former.iter().filter(|(quota, _)| quota.is_concurrency()) {
+            if stays(before.quota) {
+                let held = provider.leases.active(&self.leases).filter(|lease| before.charged(lease.epoch)).count();
+                quota.give_slots(held as u64);
+            }
+        }
         for link in &new.links {
             let Some(quota) = book.quotas.get(link.index as usize) else { continue };
             // Once: the next provider of a pool finds them in use.
@@ -587,17 +621,17 @@ impl State {
 /// For what others have left half done.
 #[cfg(unix)]
 impl State {
-    /// Puts a book in force of which another process may have defined a part.
-    pub(crate) fn put_in_force(&self, registry: &mut Registry, book: Book, now: Now) {
+    /// Puts a book in force of which another process may have defined a part. `None`, with nothing changed, if there is no room.
+    pub(crate) fn put_in_force(&self, registry: &mut Registry, book: Book, now: Now) -> Option<()> {
         let all: Vec<_> = (0..book.providers.len() as u32).collect();
         // What was begun is undone before what is missing is counted.
         for index in &all {
             let _guard = self.providers.get(*index as usize).map(|provider| self.lock_provider(*index, provider));
         }
         // There was room for it before it was announced.
-        let Some(reserved) = self.reserve(&book, &all) else { return };
+        let reserved = self.reserve(&book, &all)?;
         registry.wired.clear();
-        let _ = registry.enforce(book, &all, &reserved, self, now);
+        registry.enforce(book, &all, &reserved, self, now)?;
         for (index, entry) in (0..).zip(&registry.book.quotas) {
             let Some(quota) = self.quotas.get(index as usize) else { continue };
             if entry.pool_name.is_some() {
@@ -609,6 +643,7 @@ impl State {
                 quota.reserve_anew(self.reserved(&registry.book, index));
             }
         }
+        Some(())
     }
 
     /// What the leases in flight have reserved on a quota, which is locked.

@@ -252,6 +252,15 @@ impl<T: Stored> Table<T> {
         (0..self.len()).filter_map(|index| self.get(index))
     }
 
+    /// Forgets the records from an index on, which nobody has.
+    pub(crate) fn cut(&self, len: usize) {
+        let directory = self.memory.directory::<T>();
+        let _guard = self.memory.lock(&directory.lock);
+        if len < self.len() {
+            directory.len.set(len as u64);
+        }
+    }
+
     /// How many records there are.
     pub(crate) fn len(&self) -> usize {
         self.memory.directory::<T>().len.get() as usize

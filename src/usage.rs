@@ -116,6 +116,18 @@ impl Reported {
         usage
     }
 
+    /// `usage` with no more than `most` of what is not told; of a sum no less than the part that is told.
+    pub(crate) fn within(&self, mut usage: Usage, most: &Usage) -> Usage {
+        let told = self.told();
+        for (i, units) in usage.0.iter_mut().enumerate().take(COUNTED) {
+            if told >> i & 1 == 0 {
+                let least = if i == Dimension::Tokens as usize { self.sum(&Usage::NONE) } else { 0 };
+                *units = (*units).min(most.0[i].max(least));
+            }
+        }
+        usage
+    }
+
     /// The dimensions that are told, or of which all is told that makes them up, each by its place, with their units.
     #[inline]
     pub(crate) fn amounts(&self) -> impl Iterator<Item = (usize, u64)> {

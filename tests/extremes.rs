@@ -10,6 +10,7 @@ use grate::engine::{Estimate, HeldBy, Ranked, Report};
 use grate::feedback::{Outcome, headers};
 use grate::health::Circuit;
 use grate::lease::LeaseId;
+use grate::usage::Reported;
 use grate::{Engine, Error};
 
 fn json(engine: &grate::Engine, text: &str) -> Result<(), Error> {
@@ -500,7 +501,7 @@ fn pools_that_are_joined_and_left_with_leases_out() {
     let joined = on("a");
     assert_eq!(used(&engine, "b", Dimension::Requests), 2);
     redefine(&engine, provider("a", vec![requests(10, 7 * SEC)]));
-    assert_eq!(used(&engine, "b", Dimension::Concurrency), 1);
+    assert_eq!(used(&engine, "b", Dimension::Concurrency), 3, "the account still has three requests in flight");
     assert_eq!(used(&engine, "b", Dimension::Requests), 2);
     for lease in [a, joined] {
         engine.cancel(lease).unwrap();
@@ -511,6 +512,38 @@ fn pools_that_are_joined_and_left_with_leases_out() {
     engine.cancel(b).unwrap();
     assert_eq!(used(&engine, "b", Dimension::Concurrency), 0);
     assert_eq!(used(&engine, "b", Dimension::Requests), 0);
+}
+
+/// Slots of a pool are held by leases until they end, however often their provider leaves it and comes back.
+#[test]
+fn slots_of_a_pool_are_held_by_whoever_left_it() {
+    let (engine, clock) = engine(Settings::default());
+    let pool = || vec![pooled("p", concurrency(4))];
+    serve(&engine, vec![provider("b", pool())]);
+    serve(&engine, vec![provider("a", pool())]);
+    let in_use = || used(&engine, "b", Dimension::Concurrency);
+    let (first, second) = (acquire(&engine).lease.unwrap(), acquire(&engine).lease.unwrap());
+    redefine(&engine, provider("a", vec![]));
+    assert_eq!(in_use(), 2);
+    engine.cancel(first).unwrap();
+    assert_eq!(in_use(), 1);
+    let outside = acquire(&engine).lease.unwrap();
+    assert_eq!(in_use(), 1);
+    // Back again, all that it has in flight counts, and once.
+    redefine(&engine, provider("a", pool()));
+    assert_eq!(in_use(), 2);
+    redefine(&engine, provider("a", vec![pooled("q", concurrency(4))]));
+    redefine(&engine, provider("a", vec![]));
+    assert_eq!(in_use(), 2);
+    engine.complete(second, &report(Outcome::Success)).unwrap();
+    assert_eq!(in_use(), 1);
+    clock.advance_ns(Settings::default().lease_ttl_ns);
+    assert_eq!(in_use(), 0, "one that expires frees its slot there");
+    assert!(engine.cancel(outside).is_err());
+    redefine(&engine, provider("a", vec![pooled("q", concurrency(4))]));
+    assert_eq!(used(&engine, "a", Dimension::Concurrency), 0);
+    redefine(&engine, provider("a", pool()));
+    assert_eq!(in_use(), 0);
 }
 
 const COUNTING: [Strategy; 3] = [Strategy::Rolling, Strategy::TokenBucket, Strategy::FixedWindow];
@@ -835,6 +868,30 @@ fn learned_estimates_are_capped_by_the_limit() {
         clock.advance_ns(MINUTE);
         assert!(!acquire(&engine).available(), "{strategy:?}: a limit of 0 admits nothing");
     }
+}
+
+/// A sum of which only one part is told is capped by the limit as well, so that it never blocks for good.
+#[test]
+fn learned_parts_of_a_sum_are_capped_by_the_limit() {
+    let (engine, clock) = engine(Settings::default());
+    serve(&engine, vec![provider("a", vec![quota(Dimension::Tokens, 6000, MINUTE)])]);
+    let parts =
+        |input, output| Reported::default().with(Dimension::InputTokens, input).with(Dimension::OutputTokens, output);
+    for _ in 0..3 {
+        let lease = acquire(&engine).lease.unwrap();
+        let used = Report { usage: parts(Some(500), Some(5200)), ..report(Outcome::Success) };
+        engine.complete(lease, &used).unwrap();
+        clock.advance_ns(2 * MINUTE);
+    }
+    for (input, takes) in [(900, 6000), (100, 5300)] {
+        let estimate = Estimate { usage: parts(Some(input), None), ..one() };
+        let lease = engine.acquire("api", &estimate, None).unwrap().lease.unwrap();
+        assert_eq!(used(&engine, "a", Dimension::Tokens), takes);
+        engine.cancel(lease).unwrap();
+    }
+    // What is told is not.
+    let estimate = Estimate { usage: parts(Some(6001), None), ..one() };
+    assert!(!engine.select("api", &estimate, None).unwrap().available());
 }
 
 /// What a capability's requests use is known also to a provider that has served none: the first burst after a failover.

@@ -195,6 +195,8 @@ struct Lease {
     probe: bool,
     /// The counters that were charged.
     charged: Vec<Key>,
+    /// Pools of slots that its provider left while it was out.
+    left: Vec<Key>,
 }
 
 #[derive(Default)]
@@ -263,7 +265,11 @@ impl World {
             counter.config = config.clone();
             counter.rates.push((now, config.limit));
         }
-        self.members[i].quotas = quotas.iter().map(|config| key(i, config)).collect();
+        let pools = |key: &Key| key.1 == Dimension::Concurrency && key.3.is_some();
+        let new = quotas.iter().map(|config| key(i, config)).collect();
+        let left: Vec<_> = std::mem::replace(&mut self.members[i].quotas, new).into_iter().filter(pools).collect();
+        let all = self.leases.iter_mut().chain(&mut self.forgotten);
+        all.filter(|lease| lease.provider == i).for_each(|lease| lease.left.extend_from_slice(&left));
         self.members[i].registered = true;
         let mut config = provider(PROVIDERS[i], quotas);
         config.priority = i as u32;
@@ -311,7 +317,7 @@ impl World {
             let counter = &self.counters[key];
             let n = units(estimate, key.1);
             if key.1 == Dimension::Concurrency {
-                let holds = |l: &&Lease| self.members[l.provider].quotas.contains(key);
+                let holds = |l: &&Lease| self.members[l.provider].quotas.contains(key) || l.left.contains(key);
                 let held = self.leases.iter().filter(holds).count() as u64;
                 let ceiling = counter.ceiling(estimate.headroom);
                 if held + n > ceiling {
@@ -396,6 +402,7 @@ impl World {
             tokens: units(estimate, Dimension::Tokens),
             probe: circuit != Circuit::Closed,
             charged,
+            left: Vec::new(),
         });
         routed
     }

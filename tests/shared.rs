@@ -399,3 +399,53 @@ fn the_file_is_its_owners() {
     drop(place.open(&clock).unwrap());
     assert_eq!(fs::metadata(&place.0).unwrap().permissions().mode() & 0o777, 0o600);
 }
+
+#[test]
+fn a_refused_configuration_takes_no_room() {
+    let (place, clock) = (Place::new("refused"), clock());
+    let engine = place.open(&clock).unwrap();
+    serve_one(&engine, 10);
+    // A small provider, and more capabilities than there is room to write down.
+    let capabilities = (0..6000).map(|i| capability(&format!("{i:0>120}"), &[])).collect();
+    let providers = vec![provider("b", vec![quota(Dimension::Tokens, 1000, SEC)])];
+    let change = Change { providers, capabilities, ..Change::default() };
+    let refuse = || assert!(matches!(engine.apply(change.clone()), Err(Error::Capacity(_))));
+    refuse();
+    let used = engine.file_usage().unwrap().used;
+    for _ in 0..10 {
+        refuse();
+    }
+    assert_eq!(engine.file_usage().unwrap().used, used);
+}
+
+#[test]
+fn capabilities_that_come_and_go_take_no_room() {
+    let (place, clock) = (Place::new("tenants"), clock());
+    let engine = place.open(&clock).unwrap();
+    serve_one(&engine, 10);
+    for i in 0..4000 {
+        let name = format!("tenant-{i}");
+        engine.apply(Change { capabilities: vec![capability(&name, &["a"])], ..Change::default() }).unwrap();
+        engine.remove_capability(&name).unwrap();
+    }
+}
+
+#[test]
+fn a_provider_that_is_defined_anew_under_load_takes_little_room() {
+    let (place, clock) = (Place::new("anew"), clock());
+    let file = StateFile { size: StateFile::DEFAULT_SIZE, ..place.file() };
+    let engine = Engine::open(Settings::default(), clock.clone(), &file).unwrap();
+    let defined = |i: u64| provider("a", vec![quota(Dimension::Tokens, 1000, SEC * (1 + i % 2))]);
+    serve(&engine, vec![defined(0)]);
+    // A lease of each definition is out.
+    let leases: Vec<_> = (0..300)
+        .map(|i| {
+            clock.advance_ns(SEC / 2);
+            redefine(&engine, defined(i));
+            engine.acquire("api", &tokens(1), None).unwrap().lease.unwrap()
+        })
+        .collect();
+    leases.into_iter().for_each(|lease| engine.cancel(lease).unwrap());
+    redefine(&engine, defined(0));
+    assert_eq!(used(&engine, "a", Dimension::Tokens), 0);
+}

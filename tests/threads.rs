@@ -233,3 +233,96 @@ fn a_reconfiguration_gets_its_turn() {
     println!("{changes} changes in a second");
     assert!(changes >= 10, "{changes} changes in a second");
 }
+
+/// A clock of the caller's, which holds up who asks it next, if it is told to.
+struct Turnstile {
+    time: MockClock,
+    /// Somebody shall wait, does wait, and may go on.
+    closed: [AtomicBool; 2],
+    waiting: AtomicBool,
+}
+
+impl Turnstile {
+    fn new(unix_ms: u64) -> Arc<Self> {
+        let closed = [const { AtomicBool::new(false) }; 2];
+        Arc::new(Self { time: MockClock::new(unix_ms), closed, waiting: AtomicBool::new(false) })
+    }
+
+    /// Who asks what next waits there while `meanwhile` runs.
+    fn hold_up(&self, which: usize, who: impl FnOnce() + Send, meanwhile: impl FnOnce()) {
+        self.closed[which].store(true, SeqCst);
+        thread::scope(|scope| {
+            scope.spawn(who);
+            await_true(&self.waiting);
+            meanwhile();
+            self.waiting.store(false, SeqCst);
+        });
+    }
+
+    fn pass(&self, which: usize) {
+        if self.closed[which].swap(false, SeqCst) {
+            self.waiting.store(true, SeqCst);
+            while self.waiting.load(SeqCst) {
+                thread::yield_now();
+            }
+        }
+    }
+}
+
+const MONOTONIC: usize = 0;
+const UNIX: usize = 1;
+
+impl Clock for Turnstile {
+    fn monotonic_ns(&self) -> u64 {
+        self.pass(MONOTONIC);
+        self.time.monotonic_ns()
+    }
+
+    fn unix_ns(&self) -> u64 {
+        self.pass(UNIX);
+        self.time.unix_ns()
+    }
+}
+
+fn await_true(flag: &AtomicBool) {
+    let begun = Instant::now();
+    while !flag.load(SeqCst) {
+        assert!(begun.elapsed() < PATIENCE);
+        thread::yield_now();
+    }
+}
+
+/// A caller that was on its way in when the first calendar window was configured knows the calendar as well.
+#[test]
+fn the_first_calendar_window_begins_where_the_calendar_says() {
+    // 23:00 UTC.
+    let clock = Turnstile::new(UNIX_MS + 23 * 3_600_000);
+    let engine = Engine::new(Settings::default(), clock.clone()).unwrap();
+    serve(&engine, vec![provider("a", vec![])]);
+    let daily = || provider("a", vec![with(Strategy::FixedWindow, requests(10, DAY))]);
+    clock.hold_up(MONOTONIC, || assert!(acquire(&engine).available()), || redefine(&engine, daily()));
+    assert_eq!(used(&engine, "a", Dimension::Requests), 1);
+    // 00:30.
+    clock.time.advance_ns(90 * MINUTE);
+    assert_eq!(used(&engine, "a", Dimension::Requests), 0);
+}
+
+/// The caller's clock may need a lock that another thread has which calls the engine.
+#[cfg(unix)]
+#[test]
+fn the_clock_is_asked_while_no_lock_is_held() {
+    let path = std::env::temp_dir().join(format!("grate-{}-clock", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let file = grate::shared::StateFile { path: path.clone(), size: 0, replace_unusable: false };
+    let clock = Turnstile::new(UNIX_MS);
+    let engine = Engine::open(Settings::default(), clock.clone(), &file).unwrap();
+    let other = Engine::open(Settings::default(), clock.clone(), &file).unwrap();
+    serve(&engine, vec![provider("a", vec![])]);
+    let change = |cooldown_seconds| redefine(&engine, ProviderConfig { cooldown_seconds, ..provider("a", vec![]) });
+    // As somebody looks after the other processes, catches up with the configuration, and leaves.
+    clock.time.advance_ns(SEC);
+    clock.hold_up(UNIX, || assert!(acquire(&engine).available()), || change(1.0));
+    clock.hold_up(UNIX, || assert!(acquire(&other).available()), || change(2.0));
+    clock.hold_up(UNIX, || drop(other), || change(3.0));
+    std::fs::remove_file(path).unwrap();
+}

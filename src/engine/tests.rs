@@ -6,6 +6,8 @@ use crate::config::{Candidate, CapabilityConfig, Dimension, ProviderConfig, Quot
 use crate::feedback::Outcome;
 use crate::usage::Reported;
 
+use crate::book::Book;
+
 const SECOND: u64 = 1000 * NS_PER_MS;
 
 fn quota(limit: u64, window_ns: u64, strategy: Option<Strategy>) -> QuotaConfig {
@@ -96,4 +98,81 @@ fn the_journal_has_room_for_all_that_a_definition_changes() {
     assert_eq!(used(&engine), 507);
     engine.cancel(late).unwrap();
     assert_eq!(used(&engine), 500);
+}
+
+fn many(providers: usize) -> Change {
+    let quotas = |i: u64| (0..3).map(|k| quota(1000, SECOND + i * 10 + k, None)).collect();
+    let provider = |i: usize| ProviderConfig {
+        name: format!("p{i}").into(),
+        priority: 1,
+        weight: 1.0,
+        cooldown_seconds: 30.0,
+        quotas: quotas(i as u64),
+    };
+    let providers: Vec<_> = (0..providers).map(provider).collect();
+    let candidates = providers.iter().map(|p| Candidate { provider: p.name.clone(), priority: None }).collect();
+    let capability = CapabilityConfig { name: "c".into(), providers: candidates };
+    Change { providers, capabilities: vec![capability], ..Change::default() }
+}
+
+/// What `configure` does until what comes is announced, and no more: as if the process had died.
+fn announce(engine: &Engine, change: &Change) {
+    engine.registry.get().write(|registry| {
+        let _changing = engine.state.memory.lock(&engine.state.head().changing);
+        let (mut book, changed): (Book, Vec<u32>) = registry.book.with(change).unwrap();
+        engine.state.forget_settled(&mut book, &changed);
+        engine.state.reserve(&book, &changed).unwrap();
+        engine.state.memory.sharing().unwrap().announce(&engine.state.memory, &book).unwrap();
+    });
+}
+
+#[test]
+fn a_configuration_that_was_broken_off_in_a_fairly_full_file_comes_into_force() {
+    let clock = Arc::new(MockClock::new(0));
+    let path = std::env::temp_dir().join(format!("grate-{}-broken-off", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let file = StateFile { path: path.clone(), size: StateFile::MIN_SIZE, replace_unusable: false };
+    let (dying, one, other) = [(); 3].map(|()| Engine::open(Settings::default(), clock.clone(), &file).unwrap()).into();
+    std::fs::remove_file(path).unwrap();
+    announce(&dying, &many(40));
+    let estimate = Estimate { usage: told(1), ..Estimate::default() };
+    for engine in [&one, &other] {
+        let routed = engine.acquire("c", &estimate, None).unwrap();
+        assert!(routed.available());
+        assert_eq!(routed.total, 40);
+        engine.cancel(routed.lease.unwrap()).unwrap();
+    }
+    // And what had been reserved for it is not lost.
+    let used = one.file_usage().unwrap().used;
+    one.apply(many(40)).unwrap();
+    assert_eq!(one.file_usage().unwrap().used, used);
+}
+
+#[test]
+fn a_refused_acquire_takes_no_record() {
+    let engine = Engine::new(Settings::default(), Arc::new(MockClock::new(0))).unwrap();
+    serve(&engine, vec![]);
+    // As if all numbers were taken.
+    engine.state.memory.directory::<crate::lease::Lease>().len.set(1 << 24);
+    for _ in 0..10 {
+        assert!(matches!(engine.acquire("c", &Estimate::default(), None), Err(Error::Capacity(_))));
+    }
+    assert_eq!(engine.state.leases.len(), 1 << 24);
+}
+
+#[test]
+#[allow(unsafe_code, reason = "a cell that nothing else writes so")]
+fn a_damaged_count_of_cooldowns_holds_nobody_up() {
+    let settings = Settings { cooldown_multiplier: 1.0, ..Settings::default() };
+    let engine = Engine::new(settings, Arc::new(MockClock::new(0))).unwrap();
+    serve(&engine, vec![]);
+    let health = &engine.state.providers.get(0).unwrap().health;
+    // SAFETY: it consists of such cells; the fourth counts cooldowns.
+    let words = unsafe { std::slice::from_raw_parts(std::ptr::from_ref(health).cast::<crate::cell::Cell>(), 4) };
+    words[3].set(1 << 60);
+    for _ in 0..3 {
+        let (outcome, usage) = (Outcome::ServerError, Reported::default());
+        engine.observe("p", &Report { outcome, latency_ns: None, retry_after_ns: None, usage, headers: None }).unwrap();
+    }
+    assert!(health.cooldown_left(engine.now().mono) > 0);
 }

@@ -47,6 +47,7 @@ pub(super) fn is_sound(q: &QuotaRef<'_>) -> bool {
 pub(super) fn capacity(q: &QuotaRef<'_>, limit: u64) -> u64 {
     let configured = q.configured_limit();
     match q.quota.words[BURST].get() {
+        _ if limit == 0 => 0,
         0 => limit,
         burst if limit >= configured => burst,
         burst => (u128::from(burst) * u128::from(limit) / u128::from(configured)).max(1) as u64,

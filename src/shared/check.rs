@@ -69,6 +69,17 @@ fn free_locks(state: &State) {
     free(&state.head().changing);
 }
 
+/// Ends what threads of this process were doing when it went on with another program, while others use the file: whoever waits
+/// for them goes on.
+pub(super) fn end_lost_threads(memory: &Arc<Memory>) {
+    let (state, this) = (State::new(memory.clone()), memory.process());
+    let free = |lock: &crate::lock::Lock| drop(lock.seize(this, this));
+    state.head().tables.iter().for_each(|table| free(&table.lock));
+    free(&state.head().changing);
+    (0..state.providers.len()).for_each(|index| state.take_over(index as u32, this));
+    state.quotas.iter().for_each(|quota| free(&quota.lock));
+}
+
 /// Marks and journals of different owners lie apart.
 fn no_run_overlaps(state: &State) -> Option<()> {
     let apart = |mut runs: Vec<(usize, usize)>| {

@@ -15,7 +15,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use super::check::put_right;
+use super::check::{end_lost_threads, put_right};
 use super::document::Documents;
 use super::mapping::{Locked, Mapping, allocate};
 use super::process::{self, Process, User};
@@ -216,7 +216,7 @@ impl Sharing {
         sharing.is_ours().map_err(refuse)?;
         // A copy may have holes, for which the disk may have no room later.
         allocate(file, found.len()).map_err(system)?;
-        let me = process::new_user();
+        let me = sharing.users().new_user();
         if !sharing.users().is_empty() && sharing.is_elsewhere() {
             let why = "is used in another container: its processes cannot be told apart from here";
             return Err(Refused::Kept(unusable(path, why)));
@@ -240,6 +240,10 @@ impl Sharing {
             }
             if condition == Condition::Abandoned {
                 put_right(&memory).map_err(refuse)?;
+            } else if sharing.users().has_lost_threads() {
+                let head = sharing.file_head();
+                drop(head.lock.seize(memory.process(), memory.process()));
+                end_lost_threads(&memory);
             }
             // Another may be writing it.
             let changing = memory.lock(&sharing.head_ref().changing);

@@ -18,10 +18,22 @@ impl Users {
     pub(super) fn enlist(&self, me: User) -> Result<(), Error> {
         let gone = |listed: &&Cell| {
             let user = listed.get();
-            process::is_dead(user) && listed.replace(user, me)
+            process::is_gone(user) && listed.replace(user, me)
         };
         let listed = self.0.iter().find(|listed| listed.replace(0, me)).or_else(|| self.0.iter().find(gone));
         listed.map(drop).ok_or(Error::Capacity("engines on one state file, forked children included: the most is 256"))
+    }
+
+    /// A new user of this process: another copy of this library in it may have given the same number.
+    pub(crate) fn new_user(&self) -> User {
+        let new = std::iter::repeat_with(process::new_user);
+        new.take(PLACES + 1).find(|user| !self.lists(*user)).unwrap_or_else(process::new_user)
+    }
+
+    /// Whether the threads of this process have ended that used the file, as it went on with another program, and no others use
+    /// it yet.
+    pub(super) fn has_lost_threads(&self) -> bool {
+        self.iter().any(process::is_before_exec) && !self.iter().any(process::is_here)
     }
 
     /// Takes a user off the list.
@@ -45,7 +57,7 @@ impl Users {
     }
 
     fn living(&self) -> impl Iterator<Item = User> {
-        self.iter().filter(|user| !process::is_dead(*user))
+        self.iter().filter(|user| !process::is_gone(*user))
     }
 
     pub(super) fn any_lives(&self) -> bool {
@@ -58,7 +70,7 @@ impl Users {
 
     /// Those that are gone.
     pub(crate) fn gone(&self) -> Vec<User> {
-        self.iter().filter(|user| process::is_dead(*user)).collect()
+        self.iter().filter(|user| process::is_gone(*user)).collect()
     }
 
     /// The next one, if it is gone: none of this process is. `next` tells where to look, and goes on.

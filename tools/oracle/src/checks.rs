@@ -130,10 +130,10 @@ impl World {
         fits.filter(|fits| !fits || charged.is_some())
     }
 
-    /// Slots that leases hold of a concurrency quota: those of every provider that has it.
+    /// Slots that leases hold of a concurrency quota: those of every provider that has it, or had it.
     fn held(&self, key: &Key) -> u128 {
         let has = |i: usize| self.members[i].links.iter().any(|link| link.key == *key);
-        self.leases.iter().filter(|lease| has(lease.provider)).count() as u128
+        self.leases.iter().filter(|lease| has(lease.provider) || lease.left.contains(key)).count() as u128
     }
 
     /// A lease was granted, and is not yet in the log: there must have been room.

@@ -142,6 +142,9 @@ impl Quota {
 
     /// The most that may be used at once.
     pub(crate) fn capacity(&self) -> u64 {
+        if self.in_force == 0 {
+            return 0;
+        }
         if self.is_bucket() && self.rule.burst != 0 {
             let Rule { burst, limit, .. } = self.rule;
             if self.in_force >= limit {

@@ -57,6 +57,8 @@ pub(crate) struct Lease {
     /// What was reserved, by dimension; `None` is unknown.
     pub(crate) reserved: [Option<u64>; 8],
     pub(crate) charged: Vec<Link>,
+    /// Pools of slots that its provider left while it was out.
+    pub(crate) left: Vec<Key>,
 }
 
 /// Settings that the model needs to know.
@@ -259,7 +261,9 @@ impl World {
         let member = &mut self.members[i];
         (member.registered, member.priority) = (true, priority);
         member.weight = if weight == 0.0 { 1.0 } else { weight };
-        self.members[i].links.clear();
+        let pools = |key: &Key| key.1 == GRATE_DIMENSION_CONCURRENCY && key.3.is_some();
+        let left: Vec<_> = self.members[i].links.drain(..).map(|link| link.key).filter(pools).collect();
+        self.leases.iter_mut().filter(|lease| lease.provider == i).for_each(|lease| lease.left.extend(&left));
         let requests = quotas.iter().any(|q| q.dimension == GRATE_DIMENSION_REQUESTS);
         let implicit = QuotaConfig {
             dimension: GRATE_DIMENSION_REQUESTS,
@@ -387,7 +391,8 @@ impl World {
             quota.charge(id, self.now, self.now + self.settings.skew_ns, reserved[link.key.1 as usize]);
         }
         let expires = self.now + self.settings.lease_ttl_ns;
-        self.leases.push(Lease { id, provider: i, expires, probe: circuit != GRATE_CIRCUIT_CLOSED, reserved, charged });
+        let (probe, left) = (circuit != GRATE_CIRCUIT_CLOSED, Vec::new());
+        self.leases.push(Lease { id, provider: i, expires, probe, reserved, charged, left });
     }
 
     /// Uses everything up, then checks that what is told of the wait is exact.
