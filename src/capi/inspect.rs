@@ -109,7 +109,7 @@ pub struct grate_provider_state {
     pub cooldown_remaining_ns: u64,
     /// Average latency in nanoseconds; 0 if unknown.
     pub latency_ns: u64,
-    /// Failures since the last success.
+    /// Failures since the last success of a request that was sent after the last cooldown began.
     pub consecutive_failures: u32,
     /// Written as 0.
     pub reserved: u32,

@@ -38,7 +38,8 @@ pub const GRATE_NEVER: u64 = u64::MAX;
 pub const GRATE_OUTCOME_SUCCESS: i32 = 1;
 /// Outcome: refused because of a rate limit (HTTP 429).
 pub const GRATE_OUTCOME_RATE_LIMITED: i32 = 2;
-/// Outcome: refused because a budget or long quota is spent; `retry_after_ns` says for how long, if known.
+/// Outcome: refused because a budget or long quota is spent; `retry_after_ns` says for how long, if known. If not, the longest
+/// cooldown (`max_cooldown_secs`) starts at once.
 pub const GRATE_OUTCOME_QUOTA_EXHAUSTED: i32 = 3;
 /// Outcome: refused as not allowed (HTTP 401, 402, 403).
 pub const GRATE_OUTCOME_FORBIDDEN: i32 = 4;
@@ -107,7 +108,7 @@ pub struct grate_candidate {
     /// Nanoseconds until it can take this request: 0 if it can now, `GRATE_NEVER` if waiting does not help. Exact for cooldown,
     /// health and quotas, unless something else holds it then (of a bucket, to a nanosecond for each lease that expires
     /// meanwhile); for concurrency and probes the expected end of the oldest lease.
-    /// Where response headers hold it and a request in flight will bring news: 1 ms. For a limit that was learned too low for the
+    /// Where response headers hold it: no later than then, or 1 ms if a request in flight will bring news. For a limit that was learned too low for the
     /// request: until it next rises.
     pub retry_after_ns: u64,
     /// With `GRATE_HELD_BY_QUOTA` and `_CONCURRENCY`: the `GRATE_DIMENSION_` of the quota, else 0.
@@ -322,8 +323,9 @@ pub unsafe extern "C" fn grate_engine_complete(
 }
 
 /// Gives a lease back whose request was not sent: its slot and all it reserved that is still counted, on the quotas that it
-/// was charged on. On a quota whose strategy has changed since, and on a token bucket whose limit has, configured or learned,
-/// part of it may stay counted: it cannot be told apart there. Otherwise like `grate_engine_complete`.
+/// was charged on. On a quota whose strategy has changed since, and on a token bucket that has refilled meanwhile or whose limit
+/// has changed, configured or learned, part of it may stay counted: it cannot be told apart there. Otherwise like
+/// `grate_engine_complete`.
 ///
 /// # Safety
 /// `engine` must be NULL or alive; `err` NULL or valid.
