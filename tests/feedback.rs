@@ -114,15 +114,31 @@ fn a_learned_limit_rises_again_while_it_is_calm() {
     refuse_after(&engine, &clock, 200, 1);
     let learned = state(&engine, "a", Dimension::Requests).effective_limit;
     let mut last = learned;
-    for _ in 0..100 {
+    for step in 0..10 {
         clock.advance_ns(10 * MINUTE);
         engine.complete(acquire(&engine).lease.unwrap(), &report(Outcome::Success)).unwrap();
         let now = state(&engine, "a", Dimension::Requests).effective_limit;
-        assert!(now >= last && now - last <= 1 + last / 50, "{last} to {now}");
+        // The third step is as small as the first.
+        let most = (1 + last / 50) << (2_u32.max(step) - 2);
+        assert!(now >= last && now - last <= most, "{last} to {now}");
         last = now;
     }
     assert_eq!(last, 600);
     assert_eq!(state(&engine, "a", Dimension::Requests).limit_source, LimitSource::Configured);
+}
+
+/// A refusal that was not for a quota costs its limit for less than an hour.
+#[test]
+fn a_limit_that_was_learned_much_too_low_is_back_within_the_hour() {
+    let (engine, clock) = engine(Settings::default());
+    serve(&engine, vec![provider("a", vec![requests(1000, MINUTE)])]);
+    refuse_after(&engine, &clock, 19, 1);
+    assert_eq!(state(&engine, "a", Dimension::Requests).effective_limit, 17);
+    for _ in 0..60 {
+        clock.advance_ns(MINUTE);
+        engine.complete(acquire(&engine).lease.unwrap(), &report(Outcome::Success)).unwrap();
+    }
+    assert_eq!(state(&engine, "a", Dimension::Requests).effective_limit, 1000);
 }
 
 #[test]

@@ -28,9 +28,14 @@ const MAX_PATIENCE: u32 = 6;
 /// 0.9935 with 300.
 const FIRST_MARGIN: u64 = 100;
 const MOST_MARGIN: u64 = 4;
-/// A step up, as a share of the limit: larger is back sooner, and further beyond the limit when it asks too much. Measured:
-/// no difference between 0.01 and 0.05 within 15 minutes.
+/// The first step up, as a share of the limit: larger is back sooner, and further beyond the limit when it asks too much.
+/// Measured: no difference between 0.01 and 0.05 within 15 minutes.
 const STEP: f64 = 0.02;
+/// After so many steps without a refusal, each is twice as large as the one before: a limit that was learned much too low, from a
+/// refusal that was not for it, is back within the hour and not within the day. One that was learned well is reached before.
+/// Measured with `make sim`, as 429s in its hidden limits: 0.09 with 3 and without doubling, 0.28 with 1.
+const EQUAL_STEPS: u32 = 3;
+const MAX_DOUBLINGS: u32 = 32;
 /// A limit that headers tell is taken for this quota's if it is at most so many times larger or smaller than the configured
 /// one. Headers often leave out the window, and a limit per day must not become one per minute.
 const PLAUSIBLE: u64 = 4;
@@ -210,6 +215,7 @@ impl QuotaRef<'_> {
         self.change_limit(now, limit, LEARNED);
         known.since.set(now.mono);
         known.lessons.set(known.lessons.get().saturating_add(1));
+        self.quota.rises.set(0);
     }
 
     /// Lets a learned limit rise a step, if it has been calm for long enough.
@@ -246,8 +252,11 @@ impl QuotaRef<'_> {
         if known.source.get() != LEARNED {
             return;
         }
-        let limit = self.limit();
-        let next = limit.saturating_add(((limit as f64 * STEP) as u64).max(1));
+        let (limit, rises) = (self.limit(), self.quota.rises.get());
+        let first = ((limit as f64 * STEP) as u64).max(1);
+        let next =
+            limit.saturating_add(first.saturating_mul(1 << rises.saturating_sub(EQUAL_STEPS - 1).min(MAX_DOUBLINGS)));
+        self.quota.rises.set(rises.saturating_add(1));
         let configured = known.configured.get();
         let source = if next >= configured { CONFIGURED } else { LEARNED };
         self.change_limit(now, next.min(configured), source);
