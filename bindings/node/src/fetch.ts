@@ -5,6 +5,7 @@ import type { Decision } from "./decision";
 import type { Engine } from "./engine";
 import { ClosedError, NoProviderAvailableError, StaleLeaseError, invalidArgument } from "./errors";
 import { MAX_EXCLUDED } from "./memory";
+import { type Hop, isReplayable, nextHop } from "./redirect";
 import type { Outcome, Report, RouteOptions, Usage } from "./types";
 
 /** How `createFetch` routes. */
@@ -26,7 +27,7 @@ export interface FetchOptions {
   maxAttempts?: number | undefined;
   /** How many milliseconds a request may wait, all in all, while no provider is available. By default 0. */
   maxWaitMs?: number | undefined;
-  /** What sends. By default the global `fetch`. */
+  /** What sends. By default the global `fetch`. Has to heed `redirect: "manual"`, as redirects are not left to it. */
   fetch?: typeof globalThis.fetch | undefined;
 }
 
@@ -57,6 +58,9 @@ const NOT_SENT = new Set([
   "ERR_TLS_CERT_ALTNAME_INVALID",
 ]);
 
+/** What fails so had a connection, over which the request may have been sent before the network was gone. */
+const CONNECTED: readonly (string | undefined)[] = ["read", "write"];
+
 const TIMED_OUT = new Set(["ETIMEDOUT", "UND_ERR_HEADERS_TIMEOUT", "UND_ERR_BODY_TIMEOUT"]);
 
 /** In milliseconds; a longer one would end at once. */
@@ -75,8 +79,9 @@ const UNREACHABLE: Report = {
 
 /**
  * A `fetch` that sends each request to the provider that the engine chooses, and to another one if the first could not be
- * reached or refused it (429, 503, 529), as long as the body can be sent again. Every lease is settled, with status,
- * headers and usage, when the body of the answer has been read, was cancelled, failed, or was garbage-collected unread.
+ * reached or refused it (429, 503, 529), as long as the body can be sent again. What comes after a redirect that turned
+ * it into a GET is the caller's: the provider has done what it was asked then. Every lease is settled, with status, headers
+ * and usage, when the body of the answer has been read, was cancelled, failed, or was garbage-collected unread.
  *
  * It is used like `fetch`, with a path, or with a URL or Request of whose URL only path and query count. It throws
  * `NoProviderAvailableError`, and what `fetch` throws. A refusal after which no other provider is left is returned as a
@@ -135,23 +140,9 @@ function pathOf(text: string): string {
 }
 
 /** What a Request is made of, but for its URL. */
-function initOf(request: Request, init: RequestInit | undefined): RequestInit {
+function initOf(request: Request, init?: RequestInit): RequestInit {
   const { method, headers, body, signal, redirect } = request;
   return { method, headers, body, signal, redirect, ...(body === null ? {} : { duplex: "half" }), ...init };
-}
-
-/** Whether a body can be sent more than once: a stream cannot. */
-function isReplayable(body: RequestInit["body"]): boolean {
-  return (
-    body === undefined ||
-    body === null ||
-    typeof body === "string" ||
-    body instanceof URLSearchParams ||
-    body instanceof FormData ||
-    body instanceof Blob ||
-    body instanceof ArrayBuffer ||
-    ArrayBuffer.isView(body)
-  );
 }
 
 /** A lease on a provider that was not tried yet; on any, if all were; after a wait, if that is allowed. */
@@ -199,6 +190,7 @@ class Attempt {
   readonly #usage: FetchOptions["usage"];
   readonly #started = performance.now();
   #signal: AbortSignal | undefined;
+  #hop: Hop | undefined;
   #report: Report = {};
   #settled = false;
   /** Without the time in which nobody has asked for more of the body. */
@@ -223,6 +215,7 @@ class Attempt {
     let prepared;
     try {
       prepared = prepare === undefined ? init : await prepare(this.provider, init);
+      if (prepared instanceof Request) prepared = initOf(prepared);
       this.#signal = prepared.signal ?? undefined;
       this.#signal?.throwIfAborted();
     } catch (error) {
@@ -231,7 +224,7 @@ class Attempt {
     }
     let response: Response;
     try {
-      response = await fetch(url, prepared);
+      response = await this.#follow(fetch, { url, init: prepared, redirects: 0, turned: false });
     } catch (error) {
       return this.#failed(error);
     }
@@ -240,24 +233,44 @@ class Attempt {
     if (REFUSED.includes(response.status)) {
       this.settle();
       const routed = withProvider(response, this.provider);
+      if (this.#hop?.turned) return routed;
       return new Failure(
         () => routed,
-        // Frees the connection; if that fails, it is gone anyway.
-        () => void response.body?.cancel().catch(() => {}),
+        () => void discard(response),
       );
     }
     return this.#watched(response);
   }
 
+  /**
+   * Sends the request, and what redirects make of it. An error of `fetch` would not tell whether it was the request that
+   * failed, or what an answer to it had led to.
+   */
+  async #follow(fetch: typeof globalThis.fetch, first: Hop): Promise<Response> {
+    const { redirect = "follow" } = first.init;
+    if (redirect !== "follow") return fetch(first.url, first.init);
+    for (let hop = first; ; ) {
+      this.#hop = hop;
+      const response = await fetch(hop.url, { ...hop.init, redirect: "manual" });
+      if (response.redirected) this.#hop = { ...hop, turned: true }; // by itself: what it has sent is not known
+      const next = nextHop(hop, response);
+      if (next === undefined) {
+        return hop === first ? response : Object.defineProperty(response, "redirected", { value: true });
+      }
+      void discard(response);
+      hop = next;
+    }
+  }
+
   #failed(error: unknown): Failure {
-    const code = codeOf(error);
-    if (this.#signal?.aborted || code === undefined || !NOT_SENT.has(code)) {
+    const redirected = this.#hop !== undefined && this.#hop.redirects > 0;
+    if (this.#signal?.aborted || this.#hop?.turned || !isNotSent(error)) {
       // A TypeError without a cause is about the arguments of fetch, which has sent nothing then.
-      if (error instanceof TypeError && error.cause === undefined) this.cancel();
+      if (error instanceof TypeError && error.cause === undefined && !redirected) this.cancel();
       else this.settle({ outcome: this.#outcomeOf(error) });
       throw error;
     }
-    this.settle(UNREACHABLE);
+    this.settle(redirected ? { ...UNREACHABLE, requests: 1 } : UNREACHABLE);
     return new Failure(
       () => {
         throw error;
@@ -289,7 +302,7 @@ class Attempt {
   /** What an error says of the provider. */
   #outcomeOf(error: unknown): Outcome {
     const reason: unknown = this.#signal?.aborted ? this.#signal.reason : error;
-    const timedOut = TIMED_OUT.has(codeOf(reason) ?? "") || (reason as Error | undefined)?.name === "TimeoutError";
+    const timedOut = TIMED_OUT.has(systemErrorOf(reason)?.code ?? "") || (reason as Error | undefined)?.name === "TimeoutError";
     return timedOut ? "timeout" : this.#signal?.aborted ? "cancelled" : "server_error";
   }
 
@@ -373,15 +386,28 @@ function watch(attempt: Attempt, reader: BodyReader, copy: Uint8Array[] | undefi
   );
 }
 
+/** Lets go of a body, which frees its connection. */
+async function discard({ body }: Response): Promise<void> {
+  try {
+    await body?.cancel();
+  } catch {
+    // It is gone, or none that can be cancelled.
+  }
+}
+
 function withProvider(response: Response, provider: string): RoutedResponse {
   return Object.defineProperty(response, "provider", { value: provider, enumerable: true, configurable: true }) as RoutedResponse;
 }
 
-/** The code of a system error, which fetch hides in the cause of its own. */
-function codeOf(error: unknown): string | undefined {
+/** The system error, which fetch hides in the cause of its own. */
+function systemErrorOf(error: unknown): NodeJS.ErrnoException | undefined {
   for (let at: unknown = error; at instanceof Error; at = at.cause) {
-    const { code } = at as NodeJS.ErrnoException;
-    if (typeof code === "string") return code;
+    if (typeof (at as NodeJS.ErrnoException).code === "string") return at;
   }
   return undefined;
+}
+
+function isNotSent(error: unknown): boolean {
+  const { code = "", syscall } = systemErrorOf(error) ?? {};
+  return NOT_SENT.has(code) && !CONNECTED.includes(syscall);
 }

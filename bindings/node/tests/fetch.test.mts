@@ -259,6 +259,81 @@ test("redirects", async () => {
   settled();
 });
 
+test("redirects lead where those of fetch do", async () => {
+  const seen: Handler = (request, response) => {
+    const { authorization, cookie, "content-type": type, "x-test": test } = request.headers;
+    let body = "";
+    request.on("data", (chunk) => (body += chunk));
+    request.on("end", () => response.end(JSON.stringify({ method: request.method, authorization, cookie, type, test, body })));
+  };
+  const elsewhere = await serve(seen);
+  const redirect = await serve((request, response) => {
+    const [, status = "", where] = request.url?.split("/") ?? [];
+    if (status === "seen") return seen(request, response);
+    request.resume();
+    return response.writeHead(Number(status), { location: where === "here" ? "/seen" : elsewhere }).end();
+  });
+  const grateFetch = await fetchOver(redirect, redirect);
+  const headers = { authorization: "key", cookie: "a=1", "content-type": "text/x", "content-language": "en", "x-test": "1" };
+  for (const method of ["GET", "HEAD", "POST", "PUT"]) {
+    for (const path of ["301/here", "302/there", "303/here", "303/there", "307/here", "308/there"]) {
+      const init = { method, headers, ...(method.startsWith("P") ? { body: "hello" } : {}) };
+      const [ours, theirs] = [await grateFetch(path, init), await fetch(`${redirect}/${path}`, init)];
+      assert.equal(ours.url, theirs.url);
+      assert.ok(ours.redirected);
+      assert.equal(await ours.text(), await theirs.text(), `${method} ${path}`);
+    }
+  }
+  const stream = () => ({ method: "POST", body: new Blob(["x"]).stream(), duplex: "half" }) as const;
+  assert.match(await (await grateFetch("303/here", stream())).text(), /"GET"/);
+  await assert.rejects(grateFetch("307/here", stream()), TypeError);
+  settled();
+});
+
+for (const location of ["http://", "data:text/plain,x", "http://user:password@127.0.0.1/"]) {
+  test(`a redirect to ${location}`, async () => {
+    const grateFetch = await fetchOver(refuse(302, { location }), ok);
+    await assert.rejects(grateFetch("/"), TypeError);
+    assert.equal(engine.remainingQuota("a", "requests"), 99);
+    settled();
+  });
+}
+
+for (const [status, method, target, end] of [
+  [303, "POST", "refuses", 503],
+  [302, "POST", "is gone", TypeError],
+  [303, "GET", "is gone", "elsewhere"],
+  [307, "POST", "refuses", "elsewhere"],
+] as const) {
+  test(`${method}, a redirect with ${status}, whose target ${target}: ${String(end)}`, async () => {
+    const location = target === "refuses" ? await serve(refuse(503)) : await deadUrl();
+    const grateFetch = await fetchOver(refuse(status, { location }), ok);
+    const answer = grateFetch("/", { method });
+    if (end === TypeError) await assert.rejects(answer, end);
+    else if (end === "elsewhere") assert.equal((await answer).provider, "b");
+    else assert.equal((await answer).status, end);
+    assert.equal(engine.providerState("b").acquires, end === "elsewhere" ? 1 : 0);
+    assert.equal(engine.remainingQuota("a", "requests"), 99, "the redirect was a request");
+    assert.ok(engine.providerHealth("a") < 1);
+  });
+}
+
+test("a fetch that follows redirects by itself", async () => {
+  const grateFetch = await fetchOver(refuse(303, { location: await serve(refuse(429)) }), ok, {
+    fetch: (url, init) => fetch(url, { ...init, redirect: "follow" }),
+  });
+  assert.equal((await grateFetch("/", { method: "POST" })).status, 429);
+  settled();
+});
+
+test("a network that goes away after sending", async () => {
+  const cause = Object.assign(new Error(), { code: "EHOSTUNREACH", syscall: "read" });
+  const grateFetch = await fetchOver(ok, ok, { fetch: () => Promise.reject(new TypeError("fetch failed", { cause })) });
+  await assert.rejects(grateFetch("/"), { cause });
+  assert.equal(engine.metrics().completions, 1);
+  settled();
+});
+
 test("the usage is asked of the caller", async () => {
   const seen: string[] = [];
   const grateFetch = await fetchOver(
