@@ -5,6 +5,7 @@ import type { Decision } from "./decision";
 import type { Engine } from "./engine";
 import { ClosedError, NoProviderAvailableError, StaleLeaseError, invalidArgument } from "./errors";
 import { MAX_EXCLUDED } from "./memory";
+import { listOf } from "./names";
 import { type Hop, isReplayable, nextHop } from "./redirect";
 import type { Outcome, Report, RouteOptions, Usage } from "./types";
 
@@ -23,9 +24,15 @@ export interface FetchOptions {
    * again. What it throws becomes a process warning, and the usage is as estimated.
    */
   usage?: ((response: Response, provider: string) => Usage | Promise<Usage>) | undefined;
-  /** How often a request may be sent, all providers together. By default once to each. */
+  /**
+   * How often a request may be sent, all providers together. If it is given, those that refused are asked again once there
+   * is no other; by default a request is sent once to each.
+   */
   maxAttempts?: number | undefined;
-  /** How many milliseconds a request may wait, all in all, while no provider is available. By default 0. */
+  /**
+   * How many milliseconds a request may wait, all in all, while no provider is available. By default 0. When a concurrency
+   * slot frees nobody knows: it looks again every 50 ms.
+   */
   maxWaitMs?: number | undefined;
   /** What sends. By default the global `fetch`. Has to heed `redirect: "manual"`, as redirects are not left to it. */
   fetch?: typeof globalThis.fetch | undefined;
@@ -66,6 +73,10 @@ const TIMED_OUT = new Set(["ETIMEDOUT", "UND_ERR_HEADERS_TIMEOUT", "UND_ERR_BODY
 /** In milliseconds; a longer one would end at once. */
 const LONGEST_TIMER = 2 ** 31 - 1;
 
+/** What holds until a lease ends. When that will be is an estimate, believed for so many milliseconds: leases end earlier. */
+const GUESSED: readonly unknown[] = ["concurrency", "probe"];
+const LONGEST_GUESS = 50;
+
 /** Nothing reached the provider: nothing is counted, but its health suffers. */
 const UNREACHABLE: Report = {
   outcome: "server_error",
@@ -89,6 +100,7 @@ const UNREACHABLE: Report = {
  */
 export function createFetch(engine: Engine, options: FetchOptions): RoutedFetch {
   const { capability, estimate, prepare, usage, maxWaitMs = 0 } = options;
+  const again = options.maxAttempts !== undefined;
   const bases = new Map(Object.entries(options.providers).map(([name, url]) => [name, baseOf(url)]));
   const { maxAttempts = bases.size } = options;
 
@@ -96,15 +108,16 @@ export function createFetch(engine: Engine, options: FetchOptions): RoutedFetch 
     const target = pathOf(input instanceof Request ? input.url : String(input));
     const init = input instanceof Request ? initOf(input, given) : (given ?? {});
     const signal = init.signal ?? undefined;
-    const wanted = typeof estimate === "function" ? estimate(target, init) : (estimate ?? {});
+    const estimated = typeof estimate === "function" ? estimate(target, init) : (estimate ?? {});
+    const wanted = { ...estimated, exclude: [...listOf(estimated.exclude ?? [])] };
     const deadline = performance.now() + maxWaitMs;
-    const tried: string[] = [];
+    const tried: string[] = []; // the latest first
     let last: Failure | undefined;
     for (let attempts = 1; ; attempts++) {
-      signal?.throwIfAborted();
       let decision;
       try {
-        decision = await acquire(engine, capability, wanted, tried, deadline, signal);
+        signal?.throwIfAborted();
+        decision = await acquire(engine, capability, wanted, tried, again, deadline, signal);
       } catch (error) {
         // What the last provider said tells more than that there is no other.
         if (last !== undefined && error instanceof NoProviderAvailableError) return last.end();
@@ -117,7 +130,7 @@ export function createFetch(engine: Engine, options: FetchOptions): RoutedFetch 
         decision.cancel();
         throw invalidArgument(`the engine chose '${decision.provider}', for which createFetch has no URL`);
       }
-      tried.push(decision.provider);
+      tried.unshift(decision.provider);
       const attempt = new Attempt(decision, usage);
       const result = await attempt.send(options.fetch ?? globalThis.fetch, base + target, init, prepare);
       if (!(result instanceof Failure)) return result;
@@ -145,28 +158,32 @@ function initOf(request: Request, init?: RequestInit): RequestInit {
   return { method, headers, body, signal, redirect, ...(body === null ? {} : { duplex: "half" }), ...init };
 }
 
-/** A lease on a provider that was not tried yet; on any, if all were; after a wait, if that is allowed. */
+/** A lease on a provider that was not tried yet; on any, if all were and may be `again`; after a wait, if that is allowed. */
 async function acquire(
   engine: Engine,
   capability: string,
-  wanted: RouteOptions,
+  wanted: RouteOptions & { exclude: string[] },
   tried: string[],
+  again: boolean,
   deadline: number,
   signal: AbortSignal | undefined,
 ): Promise<Decision> {
   for (;;) {
     try {
-      const exclude = [...(wanted.exclude ?? []), ...tried].slice(-MAX_EXCLUDED);
+      // The caller's all, even if they are too many.
+      const exclude = [...wanted.exclude, ...tried].slice(0, Math.max(MAX_EXCLUDED, wanted.exclude.length));
       return engine.acquire(capability, { ...wanted, exclude });
     } catch (error) {
       if (!(error instanceof NoProviderAvailableError)) throw error;
-      if (error.heldBy === "exclusion" && tried.length > 0) {
+      if (again && error.heldBy === "exclusion" && tried.length > 0) {
         tried.length = 0;
         continue;
       }
-      const wait = error.retryAfterMs;
-      if (wait === null || performance.now() + wait > deadline) throw error;
-      await sleep(Math.min(wait, LONGEST_TIMER), undefined, signal && { signal }).catch(() => signal?.throwIfAborted());
+      const isGuess = GUESSED.includes(error.heldBy);
+      const left = deadline - performance.now();
+      if (error.retryAfterMs === null || left <= 0 || (error.retryAfterMs > left && !isGuess)) throw error;
+      const wait = Math.min(error.retryAfterMs, left, isGuess ? LONGEST_GUESS : LONGEST_TIMER);
+      await sleep(wait, undefined, signal && { signal }).catch(() => signal?.throwIfAborted());
     }
   }
 }

@@ -43,11 +43,14 @@ export function putExcluded(names: readonly Uint8Array[]): void {
   }
 }
 
+/** Names as a list: the letters of a string would be names, too. */
+export function listOf(names: Iterable<string>): Iterable<string> {
+  return typeof names === "string" ? [names] : names;
+}
+
 /** The names for `putExcluded`. */
 export function encodeExcluded(names: readonly string[]): Uint8Array[] {
-  // The letters of a string would be names, too.
-  const list = typeof names === "string" ? [names] : names;
-  const encoded = Array.from(list, encode);
+  const encoded = Array.from(listOf(names), encode);
   if (encoded.length > MAX_EXCLUDED) {
     throw invalidArgument(`${encoded.length} providers are excluded, and at most ${MAX_EXCLUDED} may be`);
   }

@@ -6,7 +6,14 @@ import { type IncomingMessage, type ServerResponse, createServer } from "node:ht
 import type { AddressInfo } from "node:net";
 import { afterEach, beforeEach, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Engine, type FetchOptions, NoProviderAvailableError, type RoutedFetch, createFetch } from "libgrate";
+import {
+  Engine,
+  type FetchOptions,
+  NoProviderAvailableError,
+  type QuotaConfig,
+  type RoutedFetch,
+  createFetch,
+} from "libgrate";
 import { collectUntil, configOf, quota } from "./support.mjs";
 
 type Handler = (request: IncomingMessage, response: ServerResponse) => void;
@@ -119,6 +126,26 @@ test("a provider that was refused is tried again if there are attempts left", as
     { maxAttempts: 3 },
   );
   assert.equal((await grateFetch("/")).status, 200);
+});
+
+test("without that it is asked once, and one that is excluded never", async () => {
+  const asked: string[] = [];
+  const busy = (name: string): Handler => (request, response) => (asked.push(name), refuse(503)(request, response));
+  const more = { estimate: { exclude: ["b"] } };
+  assert.equal((await (await fetchOver(busy("a"), busy("b"), more))("/")).provider, "a");
+  assert.deepEqual(asked, ["a"]);
+  assert.equal((await (await fetchOver(busy("a"), busy("b"), { ...more, maxAttempts: 2 }))("/")).provider, "a");
+  assert.deepEqual(asked, ["a", "a", "a"]);
+});
+
+test("an exclusion in each form", async () => {
+  const providers = { one: await serve(ok), two: await serve(refuse(529)) };
+  const full = ["one", ...Array.from({ length: 63 }, (_, i) => `${i}`)];
+  for (const exclude of ["one", new Set(["one"]), full]) {
+    const options = { capability: "api", providers, estimate: { exclude: exclude as string[] } };
+    const grateFetch = createFetch(new Engine(configOf({ one: [], two: [] })), options);
+    assert.equal((await grateFetch("/")).provider, "two");
+  }
 });
 
 test("other failures are the caller's to judge", async () => {
@@ -420,6 +447,19 @@ test("nothing available: an error at once, or a wait", async () => {
   setTimeout(() => controller.abort(new Error("enough")), 20);
   await assert.rejects(patient("/", { signal: controller.signal }), /enough/);
   await assert.rejects(createFetch(engine, { ...options, estimate: { exclude: ["a"] } })("/"), { heldBy: "exclusion" });
+});
+
+test("a concurrency slot frees earlier than is guessed", async () => {
+  const slots: QuotaConfig = { dimension: "concurrency", limit: 1 };
+  engine = new Engine(configOf({ a: [slots] }));
+  const url = await serve((request, response) => void setTimeout(() => ok(request, response), 60));
+  const options = { capability: "api", providers: { a: url } };
+  const patient = createFetch(engine, { ...options, maxWaitMs: 5000 });
+  const first = patient("/").then((response) => response.text());
+  await assert.rejects(createFetch(engine, options)("/"), { heldBy: "concurrency" });
+  await assert.rejects(createFetch(engine, { ...options, maxWaitMs: 20 })("/"), { heldBy: "concurrency" });
+  assert.equal((await patient("/")).status, 200);
+  assert.equal(await first, "ok /");
 });
 
 test("more providers than can be excluded", async () => {
