@@ -245,6 +245,15 @@ class Attempt {
     } catch (error) {
       return this.#failed(error);
     }
+    try {
+      return this.#answered(response);
+    } catch (error) {
+      this.settle();
+      throw error;
+    }
+  }
+
+  #answered(response: Response): RoutedResponse | Failure {
     this.#latencyMs = performance.now() - this.#started;
     this.#report = { httpStatus: response.status, headers: response.headers };
     if (REFUSED.includes(response.status)) {
@@ -299,8 +308,9 @@ class Attempt {
   /** The response, with a body that tells how it ends. */
   #watched(response: Response): RoutedResponse {
     const { status, statusText, headers } = response;
-    // Those that Response does not take cannot be rebuilt around another body.
-    if (response.body === null || status < 200 || status > 599) {
+    // What Response does not take cannot be rebuilt around another body; what is no stream, or is read, cannot be watched.
+    const isStream = response.body instanceof ReadableStream && !response.body.locked;
+    if (!isStream || status < 200 || status > 599) {
       this.settle();
       return withProvider(response, this.provider);
     }
@@ -329,7 +339,7 @@ class Attempt {
       try {
         const { httpStatus: status = 200, headers = {} } = this.#report;
         const response = new Response(Buffer.concat(copy), { status, headers: headers as Headers });
-        this.settle({ ...this.#report, ...(await this.#usage?.(response, this.provider)) });
+        this.#complete({ ...this.#report, ...(await this.#usage?.(response, this.provider)) });
       } catch (error) {
         process.emitWarning(error instanceof Error ? error : String(error));
       }
@@ -339,6 +349,15 @@ class Attempt {
 
   /** Settles the lease, unless that has happened. */
   settle(report: Report = this.#report): void {
+    try {
+      this.#complete(report);
+    } catch {
+      // An answer that cannot be told, such as one with the status 0, counts, and says nothing of the provider.
+      this.#complete({ outcome: "cancelled" });
+    }
+  }
+
+  #complete(report: Report): void {
     this.#end(() => this.#decision.complete({ latencyMs: this.#latencyMs || undefined, ...report }));
   }
 

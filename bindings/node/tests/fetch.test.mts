@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { type IncomingMessage, type ServerResponse, createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import { Readable } from "node:stream";
 import { afterEach, beforeEach, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import {
@@ -265,6 +266,23 @@ test("responses without a body", async () => {
   const grateFetch = await fetchOver(refuse(204), ok);
   assert.equal((await grateFetch("/")).provider, "a");
   assert.equal((await grateFetch("/", { method: "HEAD" })).status, 204);
+  settled();
+});
+
+test("answers of a fetch that is not the global one", async () => {
+  const read = new Response("ok");
+  await read.text();
+  const foreign = (status: number) => ({ status, ok: true, headers: new Map(), body: Readable.from(["x"]) });
+  const plain = { status: 200, headers: null, body: null };
+  const answers = [read, foreign(200), foreign(429), plain, Response.error()] as Response[];
+  for (const answer of answers) {
+    const options = { capability: "api", providers: { a: "http://a", b: "http://b" }, fetch: async () => answer };
+    assert.equal((await createFetch(engine, options)("/")).status, answer.status);
+    settled();
+  }
+  assert.equal(engine.metrics().completions, answers.length + 1, "one went to both");
+  const strange = { status: 200, body: new Response("x").body, statusText: "\n" } as Response;
+  await assert.rejects((await fetchOver(ok, ok, { fetch: async () => strange }))("/"), TypeError);
   settled();
 });
 
