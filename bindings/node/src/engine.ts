@@ -212,8 +212,8 @@ export class Engine {
 
   /** Reports a request that was sent without a lease. Throws `UnknownProviderError`. */
   observe(provider: string, report: Report = EMPTY): void {
-    const name = encodeName(provider);
     putReport(report);
+    const name = encodeName(provider); // after all code of the caller's, which may drop it
     check(library.grate_engine_observe(this.#handle(), name, RESPONSE_ADDRESS, ERROR_ADDRESS));
   }
 

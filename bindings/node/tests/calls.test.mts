@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { StaleLeaseError } from "libgrate";
 import * as calls from "../dist/calls.js";
-import { inRepository, mockEngine } from "./support.mjs";
+import { gc, inRepository, mockEngine } from "./support.mjs";
 
 const asked = process.env["GRATE_NO_ADDON"];
 
@@ -99,6 +99,19 @@ test("what the caller's getters and iterators call comes before the call", () =>
   assert.equal(engine.providerState("a").completions, 2);
   assert.equal(engine.providerState("b").completions, 1);
   assert.equal(engine.metrics().leasesInFlight, 0);
+});
+
+test("a name stays where it is while a report is read", () => {
+  const { engine } = mockEngine();
+  const headers = function* (): Generator<[string, string]> {
+    // More names than are remembered, and something in their place.
+    for (let i = 0; i < 5000; i++) assert.throws(() => engine.providerHealth(`${i}`.padStart(100)));
+    gc();
+    for (let i = 0; i < 5000; i++) Buffer.from(`${i}`.padStart(100));
+    yield ["x-request-id", "1"];
+  };
+  for (let i = 0; i < 5; i++) engine.observe("a", { httpStatus: 200, headers: headers() });
+  assert.equal(engine.providerState("a").observations, 5);
 });
 
 test("decisions are of their own providers, whichever was before", () => {

@@ -34,7 +34,8 @@ export function mockEngine(): { engine: Engine; clock: MockClock } {
 }
 
 setFlagsFromString("--expose-gc");
-const gc = runInNewContext("gc") as () => void;
+/** Collects garbage. */
+export const gc = runInNewContext("gc") as () => void;
 
 /** Collects garbage until a condition holds, which finalizers bring about. */
 export async function collectUntil(condition: () => boolean, attempts = 100): Promise<boolean> {
