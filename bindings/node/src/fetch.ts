@@ -13,7 +13,7 @@ import type { Outcome, Report, RouteOptions, Usage } from "./types";
 export interface FetchOptions {
   /** What the engine is asked for. */
   capability: string;
-  /** The base URL of each provider, by its name. The path of a request is appended to it. */
+  /** The base URL of each provider, by its name. Path and query of a request are appended to its own. */
   providers: Readonly<Record<string, string | URL>>;
   /** What a request will use, or a function that tells it for each: of its path and `init`. */
   estimate?: RouteOptions | ((path: string, init: RequestInit) => RouteOptions) | undefined;
@@ -96,13 +96,15 @@ const UNREACHABLE: Report = {
  *
  * It is used like `fetch`, with a path, or with a URL or Request of whose URL only path and query count. It throws
  * `NoProviderAvailableError`, and what `fetch` throws. A refusal after which no other provider is left is returned as a
- * response.
+ * response. `createFetch` throws `InvalidArgumentError` for a number out of its range, and a TypeError for a URL that is none.
  */
 export function createFetch(engine: Engine, options: FetchOptions): RoutedFetch {
   const { capability, estimate, prepare, usage, maxWaitMs = 0 } = options;
   const again = options.maxAttempts !== undefined;
-  const bases = new Map(Object.entries(options.providers).map(([name, url]) => [name, baseOf(url)]));
-  const { maxAttempts = bases.size } = options;
+  const bases = new Map(Object.entries(options.providers).map(([name, url]) => [name, new URL(url)]));
+  const { maxAttempts = Math.max(bases.size, 1) } = options;
+  atLeast(1, maxAttempts, "maxAttempts");
+  atLeast(0, maxWaitMs, "maxWaitMs");
 
   return async function routedFetch(input, given) {
     const target = pathOf(input instanceof Request ? input.url : String(input));
@@ -132,7 +134,7 @@ export function createFetch(engine: Engine, options: FetchOptions): RoutedFetch 
       }
       tried.unshift(decision.provider);
       const attempt = new Attempt(decision, usage);
-      const result = await attempt.send(options.fetch ?? globalThis.fetch, base + target, init, prepare);
+      const result = await attempt.send(options.fetch ?? globalThis.fetch, join(base, target), init, prepare);
       if (!(result instanceof Failure)) return result;
       if (attempts >= maxAttempts || !isReplayable(init.body)) return result.end();
       last = result;
@@ -140,14 +142,27 @@ export function createFetch(engine: Engine, options: FetchOptions): RoutedFetch 
   };
 }
 
-/** A base URL without the slash at its end. */
-function baseOf(url: string | URL): string {
-  return new URL(url).href.replace(/\/+$/, "");
+/** Checks a number, of which NaN would be a limit that is never reached. */
+function atLeast(least: number, value: number, what: string): void {
+  if (!(typeof value === "number" && value >= least)) {
+    throw invalidArgument(`${what} is ${String(value)}, and must be a number of at least ${least}`);
+  }
+}
+
+/** A base URL to which path and query of a request are appended. */
+function join(base: URL, target: string): string {
+  const path = target.replace(/\?.*/s, "");
+  const query = target.slice(path.length + 1);
+  const url = new URL(base);
+  url.pathname = base.pathname.replace(/\/+$/, "") + path;
+  url.search = [base.search.slice(1), query].filter(Boolean).join("&");
+  url.hash = "";
+  return url.href;
 }
 
 /** Path and query, with a slash in front. */
 function pathOf(text: string): string {
-  if (!/^[a-z][a-z0-9+.-]*:/i.test(text)) return text.startsWith("/") ? text : `/${text}`;
+  if (!/^[a-z][a-z0-9+.-]*:/i.test(text)) return text.replace(/^\/?/, "/").replace(/#.*/s, "");
   const { pathname, search } = new URL(text);
   return pathname + search;
 }

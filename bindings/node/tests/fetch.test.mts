@@ -92,6 +92,16 @@ test("paths, URLs and Requests", async () => {
     assert.equal(response.headers.get("x-seen"), "POST /base/v1 1");
     assert.equal(await response.text(), "hello");
   }
+  const versioned = createFetch(engine, { capability: "api", providers: { a: `${server}/base?api-version=3#x`, b: server } });
+  for (const [path, url] of [
+    ["/v1/", "/base/v1/?api-version=3"],
+    ["v1?q=?&r#y?z", "/base/v1?api-version=3&q=?&r"],
+    ["https://elsewhere.example?q", "/base/?api-version=3&q"],
+  ] as const) {
+    const response = await versioned(path);
+    assert.equal(response.headers.get("x-seen"), `GET ${url} undefined`);
+    await response.text();
+  }
   const response = await grateFetch(new Request("https://elsewhere.example/v1?q", post), { headers: { "x-test": "2" } });
   assert.equal(response.headers.get("x-seen"), "POST /base/v1?q 2");
   assert.equal(await response.text(), "hello");
@@ -447,6 +457,11 @@ test("arguments that fetch does not take", async () => {
   assert.equal(engine.remainingQuota("a", "requests"), 100);
   settled();
   assert.throws(() => createFetch(engine, { capability: "api", providers: { a: "not a URL" } }), TypeError);
+  for (const wrong of [NaN, -1, "5" as unknown as number]) {
+    const invalid = { name: "InvalidArgumentError", message: /^max\w+ is (NaN|-1|5), and must be/ };
+    assert.throws(() => createFetch(engine, { capability: "api", providers: {}, maxWaitMs: wrong }), invalid);
+    assert.throws(() => createFetch(engine, { capability: "api", providers: {}, maxAttempts: wrong }), invalid);
+  }
   const partial = createFetch(engine, { capability: "api", providers: { b: "http://127.0.0.1:1" } });
   await assert.rejects(partial("/"), /for which createFetch has no URL/);
   settled();
