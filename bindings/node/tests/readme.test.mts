@@ -19,7 +19,8 @@ const blocks = [...readme.matchAll(/^```js\n(.*?)^```/gms)].map(([, code = ""]) 
 /** The base URL of a server that answers to every request with its key. */
 async function upstream(t: TestContext): Promise<string> {
   const server = createServer((request, response) => {
-    response.end(JSON.stringify({ usage: { total_tokens: 1043 }, key: request.headers.authorization }));
+    const { authorization: key, "x-test": test } = request.headers;
+    response.end(JSON.stringify({ usage: { total_tokens: 1043 }, key, test }));
   }).listen(0, "127.0.0.1");
   t.after(() => server.close());
   await once(server, "listening");
@@ -35,18 +36,22 @@ test("the examples of the README", async (t) => {
     const headers = { "x-ratelimit-limit-requests": "60" };
     const sendItTo = async (provider) => ({ status: 200, tokens: 1043, headers });
     ${examples.join("\n")}
-    export { engine, response };
+    export { chatFetch, engine, response };
   `;
   const file = new URL("readme-example.mjs", import.meta.url);
   writeFileSync(file, module);
   const lines: unknown[][] = [];
   t.mock.method(console, "log", (...line: unknown[]) => void lines.push(line));
-  const { engine, response } = await import(file.href);
+  const { chatFetch, engine, response } = await import(file.href);
   assert.equal(response.provider, "primary");
   assert.deepEqual(lines, [["primary", { usage: { total_tokens: 1043 }, key: "Bearer one" }]]);
   assert.equal(engine.metrics().completions, 2);
   assert.equal(engine.metrics().leasesInFlight, 0);
   assert.equal(engine.remainingQuota("primary", "tokens"), 90_000 - 2 * 1043);
+  const headers = new Headers({ "x-test": "1" });
+  for (const request of [["/v1/models", { headers }], [new Request(url, { method: "POST", body: "Hello", headers })]]) {
+    assert.deepEqual(await (await chatFetch(...request)).json(), { usage: { total_tokens: 1043 }, key: "Bearer one", test: "1" });
+  }
 });
 
 test("the server of the README", async (t) => {
