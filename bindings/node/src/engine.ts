@@ -6,14 +6,16 @@ import { Decision, putLeaseOf, readCandidates } from "./decision";
 import {
   ClosedError,
   ERR_BUFFER_TOO_SMALL,
+  ERR_INVALID_JSON,
   ERR_NO_PROVIDER_AVAILABLE,
+  InvalidJsonError,
   NoProviderAvailableError,
   OK,
   invalidArgument,
 } from "./errors";
 import * as layout from "./layout";
 import * as memory from "./memory";
-import { encodeName } from "./names";
+import { encodeName, isUnicode } from "./names";
 import { type Address, NULL, library, readText } from "./native";
 import { putReport } from "./report";
 import * as request from "./request";
@@ -151,7 +153,7 @@ export class Engine {
    */
   configure(config: Config | string | Uint8Array): void {
     // A copy, which no other thread can change; and not empty, because then its address may be NULL.
-    const document = Buffer.from(config instanceof Uint8Array ? config : typeof config === "string" ? config : toJson(config));
+    const document = Buffer.from(config instanceof Uint8Array ? config : toJson(config));
     const json = document.length === 0 ? Buffer.from(" ") : document;
     check(library.grate_engine_configure_json(this.#handle(), json, json.length, ERROR_ADDRESS));
   }
@@ -372,8 +374,16 @@ function join(shared: SharedArrayBuffer): BigInt64Array {
   }
 }
 
-function toJson(config: Config): string {
-  if (typeof config !== "object" || config === null) throw invalidArgument("a configuration is an object or JSON text");
+function toJson(config: Config | string): string {
+  if (typeof config === "string") {
+    if (isUnicode(config)) return config;
+    throw new InvalidJsonError("the configuration is not valid Unicode", ERR_INVALID_JSON);
+  }
+  // A Map, an ArrayBuffer or a promise would be an empty configuration.
+  const kind = Object.prototype.toString.call(config).slice(8, -1);
+  if (kind !== "Object" && kind !== "Module") {
+    throw invalidArgument(`a configuration is a plain object, JSON text or a Uint8Array of it, not of the kind ${kind}`);
+  }
   return JSON.stringify(config, (key, value: unknown) => {
     // JSON has none of these: a bigint would be an error that tells nothing, NaN and Infinity a default.
     if (typeof value === "bigint" || (typeof value === "number" && !Number.isFinite(value))) {

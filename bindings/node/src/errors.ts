@@ -7,6 +7,7 @@ import type { HeldBy } from "./types";
 export const OK = 0;
 export const ERR_INVALID_NAME = 3;
 export const ERR_INVALID_ARGUMENT = 4;
+export const ERR_INVALID_JSON = 6;
 export const ERR_NO_PROVIDER_AVAILABLE = 9;
 export const ERR_BUFFER_TOO_SMALL = 11;
 export const ERR_STATE_FILE = 14;
@@ -138,7 +139,7 @@ const CLASSES = new Map<number, new (message: string, status: number) => GrateEr
   [ERR_INVALID_NAME, InvalidNameError],
   [ERR_INVALID_ARGUMENT, InvalidArgumentError],
   [5, InvalidConfigError],
-  [6, InvalidJsonError],
+  [ERR_INVALID_JSON, InvalidJsonError],
   [7, UnknownCapabilityError],
   [8, UnknownProviderError],
   [10, StaleLeaseError],

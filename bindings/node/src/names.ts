@@ -57,6 +57,11 @@ export function encodeExcluded(names: readonly string[]): Uint8Array[] {
   return encoded;
 }
 
+/** Whether it stays what it is as UTF-8: half a surrogate pair would become another character. */
+export function isUnicode(text: string): boolean {
+  return !/\p{Surrogate}/u.test(text);
+}
+
 function encode(name: string): Uint8Array {
   if (typeof name !== "string") throw new TypeError(`a name must be a string, not ${typeof name}`);
   const bytes = Buffer.from(`${name}\0`);
@@ -65,7 +70,7 @@ function encode(name: string): Uint8Array {
       ? "is longer than 128 bytes"
       : bytes.indexOf(0) < bytes.length - 1
         ? "contains a NUL character"
-        : bytes.toString("utf8", 0, bytes.length - 1) !== name
+        : !isUnicode(name)
           ? "is not valid Unicode"
           : undefined;
   if (fault !== undefined) {

@@ -34,7 +34,7 @@ export function putReport(report: Report): void {
     putNumber(HEADERS, address);
     putNumber(HEADERS_LEN, count);
   }
-  i32[OUTCOME] = outcome !== undefined ? outcomeCode(outcome) : httpStatus === undefined ? SUCCESS : 0;
+  i32[OUTCOME] = outcome !== undefined ? outcomeCode(outcome) : httpStatus === undefined ? successOf(report) : 0;
   i32[HTTP_STATUS] = httpStatus === undefined ? 0 : checkedStatus(httpStatus);
   putMilliseconds(LATENCY, latencyMs, "latencyMs");
   putMilliseconds(RETRY_AFTER, retryAfterMs, "retryAfterMs");
@@ -50,6 +50,14 @@ export function putReport(report: Report): void {
   if (outputTokens !== undefined) putGiven(OUTPUT_TOKENS, outputTokens, "outputTokens");
   if (bytes !== undefined) putGiven(BYTES, bytes, "bytes");
   if (costMicroUsd !== undefined) putGiven(COST, costMicroUsd, "costMicroUsd");
+}
+
+/** What says nothing is a success, unless it is the outcome itself, or something else that is no report. */
+function successOf(report: Report): number {
+  if (typeof report !== "object") {
+    throw invalidArgument(`a report is an object such as { outcome: "timeout" }, and not '${String(report)}'`);
+  }
+  return SUCCESS;
 }
 
 function outcomeCode(outcome: string): number {

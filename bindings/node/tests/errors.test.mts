@@ -75,6 +75,7 @@ test("arguments out of range", () => {
   assert.throws(report({ httpStatus: 0 }), invalid(/./));
   assert.throws(report({ httpStatus: 2 ** 32 + 200 }), invalid(/httpStatus/));
   assert.throws(report({ httpStatus: "200" }), invalid(/httpStatus/));
+  for (const wrong of ["timeout", 429, true]) assert.throws(report(wrong as never), invalid(/^a report is an object/));
   assert.throws(report({ headers: ["Retry-After", "5"] }), invalid(/rawHeaders/));
   assert.throws(route({ headroom: 1 }), invalid(/headroom/));
   assert.throws(route({ headroom: NaN }), invalid(/headroom/));
@@ -85,7 +86,7 @@ test("arguments out of range", () => {
 
 test("configurations", () => {
   const { engine } = mockEngine();
-  for (const text of ["{", "", '{"nope": 1}', Buffer.from([0xff]), Buffer.alloc(0)]) {
+  for (const text of ["{", "", '{"nope": 1}', '{"providers":[{"name":"a\ud800"}]}', Buffer.from([0xff]), Buffer.alloc(0)]) {
     assert.throws(() => engine.configure(text), { name: "InvalidJsonError", code: "GRATE_ERR_INVALID_JSON", status: 6 });
   }
   assert.throws(() => engine.configure('{"providers":\n x}'), /line 2/);
@@ -98,7 +99,9 @@ test("configurations", () => {
     name: "UnknownProviderError",
   });
   assert.throws(() => new Engine({ engine: { ewma_alpha: 7 } }), { name: "InvalidConfigError" });
-  assert.throws(() => engine.configure(null as unknown as string), { name: "InvalidArgumentError" });
+  for (const wrong of [null, 1, [], new Map(), new ArrayBuffer(2), new Uint16Array(1), Promise.resolve({})] as never[]) {
+    assert.throws(() => engine.configure(wrong), { name: "InvalidArgumentError", message: /^a configuration is / });
+  }
   for (const weight of [NaN, Infinity, 2n as unknown as number]) {
     const invalid = { name: "InvalidArgumentError", message: /^weight is (NaN|Infinity|2), and must be a finite number/ };
     assert.throws(() => engine.configure({ providers: [{ name: "a", weight }] }), invalid);
