@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -29,6 +29,7 @@ test("an installed package compiles it if it can, and works without", (t) => {
   execFileSync("tar", ["-xzf", join(folder, filename), "-C", installed, "--strip-components=1"]);
   symlinkSync(join(binding, "node_modules", "koffi"), join(folder, "node_modules", "koffi"));
   assert.ok(!existsSync(join(installed, "native", "fast.node")), "a compiled file is in the package");
+  assert.equal(readFileSync(join(installed, "LICENSE"), "utf8"), readFileSync(inRepository("LICENSE"), "utf8"));
   const program = `
     const { Engine } = require("libgrate");
     const engine = new Engine({ providers: [{ name: "a" }], capabilities: [{ name: "x", providers: [{ provider: "a" }] }] });
