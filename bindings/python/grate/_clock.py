@@ -42,6 +42,7 @@ class Clock:
         # Bound as a default: at the exit of the interpreter the module may be gone already.
         pointer = getattr(self, "_pointer", None)
         if pointer is not None:
+            self._pointer = 0  # as in an engine: a finalizer may still ask it
             _free(pointer)
 
 

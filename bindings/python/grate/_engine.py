@@ -96,7 +96,7 @@ class Engine:
             return ForkedEngine(
                 "this engine was made before a fork and is the parent's: make one in the child, or with a state_path"
             )
-        return EngineClosed("this engine is closed")
+        return EngineClosed()
 
     def __enter__(self) -> Engine:
         return self

@@ -128,7 +128,10 @@ class InternalError(GrateError):
 
 
 class EngineClosed(GrateError, RuntimeError):
-    """The engine was used after `close()`."""
+    """The engine was used after `close()`, or by a finalizer that ran after its own."""
+
+    def __init__(self, message: str = "this engine is closed", code: Optional[int] = None) -> None:
+        super().__init__(message, code)
 
     @property
     def name(self) -> str:
@@ -158,4 +161,6 @@ _BY_CODE: Dict[int, Type[GrateError]] = {
 
 def error(code: int, message: str) -> GrateError:
     """The exception for a status."""
+    if code == _native.ERR_NULL_POINTER:
+        return EngineClosed()  # freed by the garbage collector, along with what calls it
     return _BY_CODE.get(code, InternalError)(message, code)

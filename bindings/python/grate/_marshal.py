@@ -145,9 +145,11 @@ class Handle:
         self.pointer.value = None
         self.address = 0
 
-    def __del__(self, _free: Callable[[c_void_p], None] = _native.lib.grate_engine_free) -> None:
+    def __del__(self, _free: Callable[[int], None] = _native.lib.grate_engine_free) -> None:
         # Bound as a default: at the exit of the interpreter the module may be gone already.
-        _free(self.pointer)
+        address = self.address
+        self.disown()  # the finalizers of garbage run in any order: another may still call the engine
+        _free(address)
 
 
 def engine_config(

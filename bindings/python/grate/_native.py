@@ -14,6 +14,7 @@ HEADER_VERSION = 1000  # GRATE_VERSION of the header that the structs below mirr
 ZERO = NEVER = ABSENT = UNLIMITED = 2**64 - 1  # the last is remaining_quota's "no such quota"
 
 OK = 0
+ERR_NULL_POINTER = 1
 ERR_INVALID_NAME = 3
 ERR_INVALID_ARGUMENT = 4
 ERR_INVALID_CONFIG = 5

@@ -1,6 +1,7 @@
 """Every error: its class, code and name; and that nothing wraps or is cut silently."""
 
 import copy
+import gc
 import os
 import pickle
 import subprocess
@@ -169,6 +170,35 @@ def test_closed(engine):
             call()
     assert isinstance(caught.value, grate.GrateError)
     assert caught.value.name == "EngineClosed"
+
+
+def test_finalizers_of_what_is_garbage_with_its_engine():
+    """They run in any order: some after that of the engine, whose memory nobody may touch then."""
+    raised = []
+
+    class Job:
+        def __init__(self, engine):
+            self.engine, self.decision, self.me = engine, engine.acquire("api"), self
+
+        def __del__(self):
+            for call in (
+                lambda: self.decision.complete(http_status=200),
+                lambda: self.engine.acquire("api", tokens=1),
+                lambda: self.engine.cancel(self.decision),
+                lambda: self.engine.metrics(),
+                lambda: self.engine.prometheus(),
+            ):
+                with pytest.raises(grate.EngineClosed, match="closed") as caught:
+                    call()
+                raised.append(caught.value.name)
+
+    Job(grate.Engine(config(a=[quota(2)])))
+    gc.collect()
+    assert raised == ["EngineClosed"] * 5
+    clock = grate.MockClock()
+    clock.set_ns(7)
+    clock.__del__()
+    assert clock.now_ns() == 0
 
 
 def test_errors_travel_between_processes():
