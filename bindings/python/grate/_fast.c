@@ -423,6 +423,18 @@ static int read_layout(layout *l, const char *initial, Py_ssize_t size, PyObject
     return 1;
 }
 
+/* claim(): whether the caller may bind. Only the first may: functions and layouts are those of one import of grate, and
+ * another, in this interpreter or a second one, uses the pure form. */
+static PyObject *claim(PyObject *module, PyObject *nothing)
+{
+    static int claimed;
+    int first = !claimed;
+    (void)module;
+    (void)nothing;
+    claimed = 1;
+    return PyBool_FromLong(first);
+}
+
 /* bind(functions, request, request_fields, response, response_fields, decision, lease_offset, provider_offset,
  *      code of "none available", what raises it, class of decisions) */
 static PyObject *bind(PyObject *module, PyObject *args)
@@ -432,7 +444,15 @@ static PyObject *bind(PyObject *module, PyObject *args)
     const char *request, *response, *initial;
     Py_ssize_t request_size, response_size, initial_size;
     (void)module;
-    if (none == NULL ||
+    if (name_handle != NULL) {
+        PyErr_SetString(PyExc_ImportError, "bound before");
+        Py_XDECREF(none);
+        return NULL;
+    }
+    name_handle = PyUnicode_InternFromString("_handle");
+    name_address = PyUnicode_InternFromString("address");
+    name_providers = PyUnicode_InternFromString("providers");
+    if (none == NULL || name_handle == NULL || name_address == NULL || name_providers == NULL ||
         !PyArg_ParseTuple(args, "(KKK)y#O!y#O!y#nniOO!", &select_at, &acquire_at, &complete_at, &request, &request_size,
                           &PyTuple_Type, &request_fields, &response, &response_size, &PyTuple_Type, &response_fields,
                           &initial, &initial_size, &lease_offset, &provider_offset, &none_available_code,
@@ -453,28 +473,33 @@ static PyObject *bind(PyObject *module, PyObject *args)
 }
 
 static PyMethodDef functions[] = {
+    {"claim", claim, METH_NOARGS, NULL},
     {"bind", bind, METH_VARARGS, NULL},
     {"replace", replace, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
-/* No state per interpreter: one library, one set of layouts. Other interpreters use the pure form. */
-static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "grate._fast", NULL, -1, functions, NULL, NULL, NULL, NULL};
+static int add_types(PyObject *module)
+{
+    PyObject *type = PyType_FromSpec(&decision_spec);
+    if (type == NULL || PyModule_AddObject(module, "Decision", type) != 0) {
+        Py_XDECREF(type);
+        return -1;
+    }
+    return 0;
+}
+
+/* In two phases, so that no object of one interpreter gets into another. */
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, (void *)add_types},
+    {0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "grate._fast", NULL, 0, functions, module_slots, NULL, NULL, NULL,
+};
 
 PyMODINIT_FUNC PyInit__fast(void)
 {
-    PyObject *type, *module = PyModule_Create(&definition);
-    if (module == NULL)
-        return NULL;
-    name_handle = PyUnicode_InternFromString("_handle");
-    name_address = PyUnicode_InternFromString("address");
-    name_providers = PyUnicode_InternFromString("providers");
-    type = PyType_FromSpec(&decision_spec);
-    if (name_handle == NULL || name_address == NULL || name_providers == NULL || type == NULL ||
-        PyModule_AddObject(module, "Decision", type) != 0) {
-        Py_XDECREF(type);
-        Py_DECREF(module);
-        return NULL;
-    }
-    return module;
+    return PyModuleDef_Init(&definition);
 }

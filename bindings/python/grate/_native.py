@@ -332,14 +332,14 @@ lib = _open()
 
 
 def _load_fast() -> Any:
-    """The part in C, if it was built: `grate/_fast.c`. GRATE_PURE_PYTHON=1 leaves it out."""
+    """The part in C, if it was built: `grate/_fast.c`. GRATE_PURE_PYTHON=1 leaves it out, as a second import does."""
     if os.environ.get("GRATE_PURE_PYTHON", "0") not in ("", "0"):
         return None
     try:
         from . import _fast
     except ImportError:
         return None
-    return _fast
+    return _fast if _fast.claim() else None
 
 
 fast = _load_fast()

@@ -3,9 +3,12 @@
 import gc
 import inspect
 import os
+import subprocess
+import sys
 import weakref
 
 import pytest
+from conftest import ROOT
 
 import grate
 from grate import _native
@@ -100,3 +103,43 @@ def test_decisions_outlive_their_engine(engine):
     assert d.provider == "a" and 0 < d.score <= 1 and d.breakdown.health == 1 and d.held_by is None
     with pytest.raises(AttributeError):
         d.anything = 1
+
+
+USE = f"""
+import sys
+sys.path.insert(0, {str(ROOT / "bindings/python")!r})
+for name in [name for name in sys.modules if name.partition(".")[0] == "grate"]:
+    del sys.modules[name]
+import grate, grate._native
+form = "pure" if grate._native.fast is None else "in C"
+engine = grate.Engine(dict(providers=[dict(name="a")], capabilities=[dict(name="x", providers=[dict(provider="a")])]))
+def work():
+    engine.complete(engine.acquire("x", tokens=1), http_status=200)
+    print(form, engine.metrics().completions, flush=True)
+work()
+"""
+INTERPRETER = """
+try:
+    import _interpreters as interpreters
+    other = interpreters.create("legacy")
+except ImportError:
+    import _xxsubinterpreters as interpreters
+    other = interpreters.create(isolated=False)
+interpreters.run_string(other, use)
+"""
+
+
+@pytest.mark.parametrize("second", ["exec(use, {})", INTERPRETER], ids=["import", "interpreter"])
+def test_the_second_is_pure(second):
+    """And it leaves the first as it is."""
+    code = f"use = {USE!r}\nfirst = {{}}\nexec(use, first)\n{second}\nfirst['work']()"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    form = "pure" if _native.fast is None else "in C"
+    assert (out.stdout.splitlines(), out.stderr) == ([f"{form} 1", "pure 1", f"{form} 2"], "")
+
+
+def test_only_the_first_import_binds():
+    if _native.fast is not None:
+        assert not _native.fast.claim()
+        with pytest.raises(ImportError, match="bound before"):
+            _native.fast.bind()
