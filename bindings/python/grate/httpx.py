@@ -34,6 +34,8 @@ _log = logging.getLogger("grate")
 _REFUSED = (429, 503, 529)  # before anything was done: another provider may be asked
 _UNREACHABLE = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)
 _OWN_FAULT = (httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.LocalProtocolError)
+_GUESSED = ("concurrency", "probe")  # what holds until a lease ends: when is an estimate
+_LONGEST_GUESS_SECS = 0.05  # how long that is believed: leases end earlier
 _NOTHING = dict.fromkeys(("requests", "tokens", "input_tokens", "output_tokens", "bytes", "cost_micro_usd"), 0)
 
 Usage = Callable[[httpx.Response], Mapping[str, int]]
@@ -240,10 +242,15 @@ class _Router:
             try:
                 decision = self._engine.acquire(capability, exclude=excluded, **wish)
             except NoAvailableProviders as none:
-                wait = none.retry_after_ns
-                if wait is None or time.monotonic() + wait / 1e9 > deadline:
+                left = deadline - time.monotonic()
+                if none.retry_after_ns is None or left <= 0:
                     return _give(last or none)
-                yield _Sleep(max(wait / 1e9, 0.001))
+                wait = none.retry_after_ns / 1e9
+                if none.reason in _GUESSED:
+                    wait = min(wait, left, _LONGEST_GUESS_SECS)
+                elif wait > left:
+                    return _give(last or none)
+                yield _Sleep(max(wait, 0.001))
                 continue
             lease = _Lease(decision)
             upstream = self._upstreams.get(decision.provider)
@@ -315,8 +322,9 @@ class Transport(httpx.BaseTransport):
 
     A request that could not be sent goes to another provider; so does one that was refused (429, 503, 529), unless its
     body is a stream, which cannot be sent again. It is sent at most `max_attempts` times. When nothing is available the
-    transport waits, at most `max_wait_secs` seconds per request. If no other provider can be asked, the caller gets the
-    last refusal or error, or `NoAvailableProviders`.
+    transport waits, at most `max_wait_secs` seconds per request; for a concurrency slot it looks again every 50 ms, as
+    nobody knows when one frees. If no other provider can be asked, the caller gets the last refusal or error, or
+    `NoAvailableProviders`.
 
     Each lease is settled with status, headers and time when the body of the answer ends, fails or is closed. `usage`
     tells how many tokens it was; for it, bodies are kept until they end. `transport` does the sending (None is

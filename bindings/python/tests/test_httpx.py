@@ -375,6 +375,26 @@ def test_waiting(kind):
 
 
 @both
+def test_waiting_for_a_slot(kind):
+    """It is free when its lease ends. When that is expected, in 10 minutes as nothing has ended yet, is but a guess."""
+
+    def work():
+        held = engine.acquire("api")
+        timer = threading.Timer(0.1, held.complete)
+        timer.start()
+        assert (yield get()).status_code == 200
+        timer.join()
+        engine.acquire("api")
+        begin = time.monotonic()
+        error = yield get()
+        assert isinstance(error, grate.NoAvailableProviders) and error.reason == "concurrency"
+        assert 0.3 <= time.monotonic() - begin < 3
+
+    with upstreams.server(fine) as a, grate.Engine(config(a=[quota(1, "concurrency")])) as engine:
+        kind(engine, {"a": a}, max_wait_secs=0.3).run(work())
+
+
+@both
 def test_a_provider_without_upstream(kind, engine):
     def work():
         assert isinstance((yield get()), grate.UnknownProvider)
