@@ -116,11 +116,14 @@ class _Answer:
             self._body.append(chunk)
         return chunk
 
-    def ended(self) -> None:
+    def ended(self, whole: Optional[httpx.Response] = None) -> None:
+        """`whole` is the response if others have read it."""
         used: Optional[Mapping[str, int]] = None
         if self._usage is not None:
             try:
-                used = self._usage(httpx.Response(self._status, headers=self._headers, content=b"".join(self._body)))
+                if whole is None:
+                    whole = httpx.Response(self._status, headers=self._headers, content=b"".join(self._body))
+                used = self._usage(whole)
             except Exception:
                 _log.exception("the usage of a response cannot be told: it counts as estimated")
         self._lease.settle(used=used, http_status=self._status, headers=self._headers.raw)
@@ -273,18 +276,23 @@ class _Router:
             _route_redirect(response, upstream)
             response.extensions["grate"] = {"provider": decision.provider, "attempts": attempts}
             if response.status_code not in _REFUSED or not replayable or attempts == self._max_attempts:
-                return _Done(response, _Answer(lease, response, self._usage))
+                answer = _Answer(lease, response, self._usage)
+                if response.is_closed:  # read already, as of a cache or a mock: nobody will read the stream
+                    answer.ended(response)
+                    return _Done(response, None)
+                return _Done(response, answer)
             try:
-                body: bytes = yield _Read(response)
+                if not response.is_closed:
+                    body: bytes = yield _Read(response)
+                    response = httpx.Response(
+                        response.status_code,
+                        headers=response.headers,
+                        stream=httpx.ByteStream(body),
+                        extensions={k: v for k, v in response.extensions.items() if k != "network_stream"},
+                    )
+                last = response
             except httpx.TransportError as error:
                 last = error
-            else:
-                last = httpx.Response(
-                    response.status_code,
-                    headers=response.headers,
-                    stream=httpx.ByteStream(body),
-                    extensions={k: v for k, v in response.extensions.items() if k != "network_stream"},
-                )
             finally:
                 lease.settle(http_status=response.status_code, headers=response.headers.raw)
 

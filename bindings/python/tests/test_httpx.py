@@ -347,6 +347,24 @@ def test_usage(kind, engine):
 
 
 @both
+@pytest.mark.parametrize("last", [200, 429])
+def test_responses_that_are_read_already(kind, engine, last):
+    """A mock or a cache makes such: nobody asks for their stream."""
+
+    def work():
+        answer = yield get(extensions={"grate": {"tokens": 100}})
+        assert (answer.status_code, answer.text) == (last, "seven")
+        assert engine.metrics().completions == 2
+        assert used(engine, "b")["tokens"] == (5 if last == 200 else 0)
+
+    answers = iter([httpx.Response(429), httpx.Response(last, text="seven")])
+    sender = httpx.MockTransport(lambda request: next(answers))
+    bases = {"a": "http://a", "b": "http://b"}
+    kind(engine, bases, usage=lambda response: {"tokens": len(response.text)}, transport=sender).run(work())
+    settled(engine)
+
+
+@both
 @pytest.mark.parametrize("wrong", [lambda r: r.json()["nope"], lambda r: {"tokens": -1}, lambda r: {"tokns": 1}])
 def test_a_usage_that_cannot_be_told(kind, engine, wrong, caplog):
     def work():
