@@ -129,11 +129,8 @@ class _Answer:
         self._lease.settle(used=used, http_status=self._status, headers=self._headers.raw)
 
     def closed(self) -> None:
-        """By the caller, who does not want more. A refusal or failure is one all the same."""
-        if self._status < 400:
-            self._lease.settle("cancelled", headers=self._headers.raw)
-        else:
-            self._lease.settle(http_status=self._status, headers=self._headers.raw)
+        """By the caller, who does not want more: what the provider answered is known all the same."""
+        self._lease.settle(http_status=self._status, headers=self._headers.raw)
 
     def failed(self, error: BaseException) -> None:
         if isinstance(error, GeneratorExit):

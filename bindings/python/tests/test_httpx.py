@@ -462,6 +462,18 @@ def test_an_abandoned_body(engine):
     assert engine.provider_health("a") == 1
 
 
+def test_a_body_of_which_the_caller_has_enough(engine):
+    """As after the "[DONE]" of an event stream: the provider has done its work."""
+    engine.observe("a", "server_error")
+    with upstreams.server(slowly) as a:
+        transport = Transport(engine, "api", {"a": a})
+        with httpx.Client(transport=transport, base_url="http://api") as client:
+            with client.stream("GET", "/", extensions={"grate": {"exclude": "b"}}) as answer:
+                assert next(answer.iter_raw()) == b"abcd"
+    assert settled(engine).completions == 1
+    assert engine.provider_state("a").consecutive_failures == 0
+
+
 def test_a_cancelled_task(engine):
     async def main(url):
         transport = AsyncTransport(engine, "api", {"a": url, "b": url})
