@@ -221,9 +221,7 @@ class _Router:
         self._upstreams: Dict[str, Upstream] = {}
         for name, given in upstreams.items():
             upstream = given if isinstance(given, Upstream) else Upstream(given)
-            base = httpx.URL(upstream.base_url)
-            base = base.copy_with(raw_path=base.raw_path.rstrip(b"/") or b"/")
-            self._upstreams[name] = Upstream(base, upstream.headers)
+            self._upstreams[name] = Upstream(httpx.URL(upstream.base_url), upstream.headers)
         self._usage = usage
         self._max_wait_secs = max_wait_secs
         self._max_attempts = max_attempts
@@ -260,7 +258,8 @@ class _Router:
             attempts += 1
             excluded.append(decision.provider)
             try:
-                response: httpx.Response = yield _Send(_aimed(request, upstream))
+                aimed = _aimed(request, upstream)
+                response: httpx.Response = yield _Send(aimed)
             except _UNREACHABLE as error:
                 lease.failed(error)
                 if attempts == self._max_attempts:
@@ -270,7 +269,7 @@ class _Router:
             except BaseException as error:
                 lease.failed(error)
                 raise
-            _route_redirect(response, upstream)
+            _route_redirect(response, request.url, aimed.url, upstream)
             response.extensions["grate"] = {"provider": decision.provider, "attempts": attempts}
             if response.status_code not in _REFUSED or not replayable or attempts == self._max_attempts:
                 answer = _Answer(lease, response, self._usage)
@@ -300,30 +299,46 @@ def _give(last: Union[httpx.Response, Exception]) -> _Done:
     return _Done(last, None)
 
 
+def _path(base: httpx.URL) -> bytes:
+    return base.raw_path.partition(b"?")[0].rstrip(b"/")
+
+
 def _aimed(request: httpx.Request, upstream: Upstream) -> httpx.Request:
     """The request as the provider gets it."""
     base = cast(httpx.URL, upstream.base_url)
-    url = base.copy_with(raw_path=base.raw_path.rstrip(b"/") + request.url.raw_path)
+    path, _, query = request.url.raw_path.partition(b"?")
+    given = query.split(b"&") if query else []
+    # A redirect that was followed may bring the base's own parameters along.
+    query = b"&".join([own for own in base.query.split(b"&") if own and own not in given] + given)
+    url = base.copy_with(raw_path=_path(base) + path + (b"?" + query if query else b""))
     headers = request.headers.copy()
     headers["Host"] = base.netloc.decode("ascii")
     headers.update(upstream.headers)
     return httpx.Request(request.method, url, headers=headers, stream=request.stream, extensions=request.extensions)
 
 
-def _route_redirect(response: httpx.Response, upstream: Upstream) -> None:
-    """A redirect of a provider to itself is made relative: the client's next request is routed as well."""
-    location = response.headers.get("location", "")
-    base = str(upstream.base_url).rstrip("/")
-    if location == base or location.startswith(base + "/"):
-        response.headers["location"] = location[len(base) :] or "/"
+def _route_redirect(response: httpx.Response, asked: httpx.URL, sent: httpx.URL, upstream: Upstream) -> None:
+    """A redirect is relative to the URL that was sent, of which the client knows nothing. One of a provider to itself
+    leads back to where the client asked: its next request is routed as well."""
+    try:
+        target = sent.join(response.headers["location"])
+    except (KeyError, httpx.InvalidURL):
+        return
+    base = _path(cast(httpx.URL, upstream.base_url))
+    rest = target.raw_path[len(base) :]
+    same = (target.scheme, target.host, target.port) == (sent.scheme, sent.host, sent.port)
+    if same and target.raw_path.startswith(base) and rest[:1] in (b"", b"/", b"?"):
+        rest = rest if rest.startswith(b"/") else b"/" + rest
+        target = asked.copy_with(raw_path=rest, fragment=target.fragment or None)
+    response.headers["location"] = str(target)
 
 
 class Transport(httpx.BaseTransport):
     """Routes the requests of an `httpx.Client` over the providers of a capability.
 
-    `upstreams` tells where each provider is: a URL or an `Upstream`; path and query of a request are appended. A
-    request says more in its extension `grate`, a dict of what `Engine.acquire` takes (`tokens`, `exclude`, `headroom`,
-    ...), or another `capability`. The extension `grate` of a response has `provider` and `attempts`.
+    `upstreams` tells where each provider is: a URL or an `Upstream`; path and query of a request are appended to its
+    own. A request says more in its extension `grate`, a dict of what `Engine.acquire` takes (`tokens`, `exclude`,
+    `headroom`, ...), or another `capability`. The extension `grate` of a response has `provider` and `attempts`.
 
     A request that could not be sent goes to another provider; so does one that was refused (429, 503, 529), unless its
     body is a stream, which cannot be sent again. It is sent at most `max_attempts` times. When nothing is available the

@@ -332,6 +332,53 @@ def test_redirects(kind, engine):
 
 
 @both
+@pytest.mark.parametrize(
+    "location, leads_to",
+    [
+        ("/v2/new?x=1", "/v2/new?x=1"),
+        ("new?api=3", "/v2/new?api=3"),
+        ("/v2", "/v2/"),
+        ("/v2//other/new", "/v2//other/new"),
+        ("/v20/new", None),
+        ("//other/v2/new", None),
+        ("https://base/v2/new", None),
+        ("http://[", None),
+    ],
+)
+def test_redirects_are_relative_to_what_was_sent(kind, engine, location, leads_to):
+    asked = []
+
+    def answer(request):
+        asked.append(str(request.url))
+        return httpx.Response(200 if len(asked) == 2 else 302, headers={"location": location})
+
+    def work():
+        answer = yield get("/old", follow_redirects=leads_to is not None)
+        assert leads_to is not None or httpx.URL(answer.headers["location"]).host != "router"
+
+    kind(engine, dict.fromkeys("ab", "http://base/v2"), transport=httpx.MockTransport(answer)).run(work())
+    assert asked == ["http://base/v2/old"] + [f"http://base{leads_to}"] * (leads_to is not None)
+    settled(engine)
+
+
+@both
+def test_a_base_with_a_query(kind, engine):
+    asked = []
+
+    def answer(request):
+        asked.append(str(request.url))
+        return httpx.Response(200 if len(asked) == 3 else 302, headers={"location": "?api=3&y=2"})
+
+    def work():
+        assert (yield get("/x?", follow_redirects=False)).status_code == 302
+        assert (yield get("/x?y=1", follow_redirects=True)).status_code == 200
+
+    kind(engine, dict.fromkeys("ab", "http://base/v2/?api=3"), transport=httpx.MockTransport(answer)).run(work())
+    assert asked == [f"http://base/v2/x?api=3{more}" for more in ("", "&y=1", "&y=2")]
+    settled(engine)
+
+
+@both
 def test_usage(kind, engine):
     def tell(response):
         return {"tokens": response.json()["usage"]["total_tokens"]}
