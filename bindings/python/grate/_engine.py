@@ -21,6 +21,7 @@ from ._marshal import (
     Handle,
     Headers,
     Scratch,
+    amount,
     encode,
     engine_config,
     fill_response,
@@ -213,7 +214,7 @@ class Engine:
             s = Scratch()
         try:
             if input_tokens is output_tokens is bytes_ is cost_micro_usd is excluded is None and headroom == 0:
-                s.request_words[1] = 0 if tokens is None else tokens or _native.ZERO
+                s.request_words[1] = 0 if tokens is None else amount(tokens)
                 request = s.request_ref
             else:
                 pack_request(
@@ -221,11 +222,11 @@ class Engine:
                     0,
                     REQUEST_SIZE,
                     0,
-                    0 if tokens is None else tokens or _native.ZERO,
-                    0 if input_tokens is None else input_tokens or _native.ZERO,
-                    0 if output_tokens is None else output_tokens or _native.ZERO,
-                    0 if bytes_ is None else bytes_ or _native.ZERO,
-                    0 if cost_micro_usd is None else cost_micro_usd or _native.ZERO,
+                    0 if tokens is None else amount(tokens),
+                    0 if input_tokens is None else amount(input_tokens),
+                    0 if output_tokens is None else amount(output_tokens),
+                    0 if bytes_ is None else amount(bytes_),
+                    0 if cost_micro_usd is None else amount(cost_micro_usd),
                     headroom,
                     0 if excluded is None else addressof(excluded),
                     0 if excluded is None else len(excluded),

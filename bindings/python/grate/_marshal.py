@@ -6,6 +6,7 @@ import ctypes
 import os
 import struct
 from ctypes import addressof, byref, c_char_p, c_uint64, c_void_p
+from operator import index
 from typing import Any, Callable, Dict, Iterable, List, Optional, Protocol, Sequence, Tuple, Union
 
 from . import _native
@@ -32,6 +33,7 @@ REQUEST_SIZE = ctypes.sizeof(_native.Request)
 _RESPONSE_SIZE = ctypes.sizeof(_native.Response)
 _DECISION_SIZE = ctypes.sizeof(_native.Decision)
 _CANDIDATE_SIZE = ctypes.sizeof(_native.Candidate)
+_ZERO = _native.ZERO
 
 
 class Scratch:
@@ -232,7 +234,7 @@ def fill_response(
     retry_after_ms: Optional[float],
     headers: Optional[Tuple[int, int, Any]],
 ) -> None:
-    """Writes the response of `s`. None is 0, "not given", there; and 0 is GRATE_ZERO."""
+    """Writes the response of `s`. None is 0, "not given", there."""
     outcome = OUTCOMES.get(status)
     if outcome is None:
         raise ValueError(f"unknown status {status!r}, expected one of {', '.join(known(OUTCOMES))}")
@@ -249,12 +251,12 @@ def fill_response(
         0,
         0 if latency_ms is None else _nanoseconds(latency_ms),
         0 if retry_after_ms is None else _nanoseconds(retry_after_ms),
-        0 if requests is None else requests or _native.ZERO,
-        0 if tokens is None else tokens or _native.ZERO,
-        0 if input_tokens is None else input_tokens or _native.ZERO,
-        0 if output_tokens is None else output_tokens or _native.ZERO,
-        0 if bytes_ is None else bytes_ or _native.ZERO,
-        0 if cost_micro_usd is None else cost_micro_usd or _native.ZERO,
+        0 if requests is None else amount(requests),
+        0 if tokens is None else amount(tokens),
+        0 if input_tokens is None else amount(input_tokens),
+        0 if output_tokens is None else amount(output_tokens),
+        0 if bytes_ is None else amount(bytes_),
+        0 if cost_micro_usd is None else amount(cost_micro_usd),
         0 if headers is None else headers[0],
         0 if headers is None else headers[1],
     )
@@ -263,7 +265,15 @@ def fill_response(
 def _nanoseconds(ms: float) -> int:
     """Exact for integers."""
     ns = ms * 1_000_000
-    return (ns if isinstance(ns, int) else round(ns)) or _native.ZERO
+    return amount(ns if isinstance(ns, int) else round(ns))
+
+
+def amount(given: int) -> int:
+    """As the structs hold it: 0 is "not given" there, and GRATE_ZERO a true zero, so that it cannot be given itself."""
+    number = index(given)
+    if not 0 <= number < _ZERO:
+        raise ValueError(number)
+    return number or _ZERO
 
 
 def header_array(headers: Headers) -> Optional[Tuple[int, int, Any]]:
