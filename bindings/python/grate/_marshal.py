@@ -206,7 +206,7 @@ def read_quota(row: _native.QuotaState) -> QuotaState:
     return QuotaState(
         dimension=dimension,
         strategy=STRATEGIES[row.strategy],
-        limit=row.limit,
+        limit=None if row.limit == _native.UNLIMITED else row.limit,
         window_ns=row.window_ns,
         used=row.used,
         remaining=row.remaining,

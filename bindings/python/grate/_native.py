@@ -11,7 +11,7 @@ from ctypes import POINTER, c_char, c_char_p, c_double, c_int32, c_uint32, c_uin
 from typing import Any, Dict, List, Type
 
 HEADER_VERSION = 1000  # GRATE_VERSION of the header that the structs below mirror
-ZERO = NEVER = ABSENT = UNLIMITED = 2**64 - 1  # the last is remaining_quota's "no such quota"
+ZERO = NEVER = ABSENT = UNLIMITED = 2**64 - 1  # the last: no such quota, or none with a limit
 
 OK = 0
 ERR_NULL_POINTER = 1

@@ -102,7 +102,7 @@ class QuotaState:
 
     dimension: Dimension
     strategy: Strategy
-    limit: int
+    limit: Optional[int]  # as configured; None: nobody did, but one was learned
     window_ns: int
     used: int
     remaining: int

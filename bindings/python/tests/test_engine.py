@@ -295,6 +295,17 @@ def test_provider_state(engine):
     assert (slots.dimension, slots.strategy, slots.pool) == ("concurrency", "concurrency", None)
 
 
+def test_a_quota_that_nobody_configured(clock):
+    with grate.Engine(config(a=[]), clock=clock) as engine:
+        for _ in range(30):
+            clock.advance_ms(200)
+            engine.acquire("api").complete(http_status=200)
+        engine.acquire("api").complete(http_status=429)
+        (learned,) = engine.provider_state("a").quotas
+    assert (learned.limit, learned.limit_source) == (None, "learned")
+    assert 0 < learned.effective_limit <= 30
+
+
 def test_prometheus(engine):
     many = [{"name": f"provider-{i:03}"} for i in range(100)]
     engine.configure({"providers": many})
