@@ -8,7 +8,7 @@ import os
 import weakref
 from ctypes import addressof, byref, c_double, c_int32, c_uint64, c_void_p
 from types import TracebackType
-from typing import Any, Callable, Mapping, NoReturn, Optional, Sequence, Type, Union
+from typing import Any, Callable, Iterable, Mapping, NoReturn, Optional, Type, Union
 
 from . import _native
 from ._clock import Clock
@@ -121,7 +121,7 @@ class Engine:
         if isinstance(config, bytes):
             document = config
         elif isinstance(config, str):
-            document = config.encode()
+            document = config.encode(errors="surrogatepass")  # the library refuses what is not UTF-8
         else:
             try:
                 document = json.dumps(config, allow_nan=False).encode()
@@ -156,7 +156,7 @@ class Engine:
         output_tokens: Optional[int] = None,
         bytes: Optional[int] = None,
         cost_micro_usd: Optional[int] = None,
-        exclude: Optional[Sequence[str]] = None,
+        exclude: Optional[Iterable[str]] = None,
         headroom: float = 0.0,
         explain: bool = False,
     ) -> Decision:
@@ -174,7 +174,7 @@ class Engine:
         output_tokens: Optional[int] = None,
         bytes: Optional[int] = None,
         cost_micro_usd: Optional[int] = None,
-        exclude: Optional[Sequence[str]] = None,
+        exclude: Optional[Iterable[str]] = None,
         headroom: float = 0.0,
         explain: bool = False,
     ) -> Decision:
@@ -199,7 +199,7 @@ class Engine:
         output_tokens: Optional[int],
         bytes_: Optional[int],
         cost_micro_usd: Optional[int],
-        exclude: Optional[Sequence[str]],
+        exclude: Optional[Iterable[str]],
         headroom: float,
         explain: bool,
     ) -> Decision:

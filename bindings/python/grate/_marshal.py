@@ -7,7 +7,7 @@ import os
 import struct
 from ctypes import addressof, byref, c_char_p, c_uint64, c_void_p
 from operator import index
-from typing import Any, Callable, Dict, Iterable, List, Optional, Protocol, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, Optional, Protocol, Tuple, Union
 
 from . import _native
 from ._clock import Clock
@@ -307,10 +307,11 @@ def _address(text: c_char_p) -> int:
     return address
 
 
-def name_array(given: Sequence[str]) -> Any:
+def name_array(given: Iterable[str]) -> Any:
     if isinstance(given, str):
         given = (given,)  # or its letters would be the names
-    return (c_char_p * len(given))(*[encode(name) for name in given])
+    encoded = [encode(name) for name in given]
+    return (c_char_p * len(encoded))(*encoded)
 
 
 def known(names: Iterable[Optional[str]]) -> List[str]:

@@ -170,6 +170,7 @@ def test_estimates_exclusion_and_headroom(engine):
     assert engine.select("api", exclude=["a", "unknown"]).provider == "b"
     assert engine.select("api", exclude=("a",)).provider == "b"
     assert engine.select("api", exclude="a").provider == "b"
+    assert engine.select("api", exclude=(name for name in "a")).provider == "b"
     assert engine.select("api", exclude=[]).provider == "a"
     assert engine.select("api", tokens=900).provider == "a"
     assert engine.select("api", tokens=900, headroom=0.3).provider == "b"

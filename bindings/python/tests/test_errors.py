@@ -90,7 +90,7 @@ def test_arguments_out_of_range(engine):
 
 
 def test_configurations(engine):
-    for text in ("{", '{"nope": 1}', b"\xff"):
+    for text in ("{", '{"nope": 1}', b"\xff", "\ud800"):
         with pytest.raises(grate.InvalidJson):
             engine.configure(text)
     with pytest.raises(grate.InvalidConfig):
