@@ -10,7 +10,7 @@ public enum Outcome {
     QUOTA_EXHAUSTED,
     /** Refused as not allowed (HTTP 401, 402, 403). */
     FORBIDDEN,
-    /** The provider failed (HTTP 5xx), or could not be reached: if nothing was sent, say so with 0 requests. */
+    /** The provider failed (HTTP 5xx), or could not be reached: if nothing was sent, say so with 0 of every amount. */
     SERVER_ERROR,
     /** The provider is overloaded, whoever asks (HTTP 503, 529). */
     OVERLOADED,

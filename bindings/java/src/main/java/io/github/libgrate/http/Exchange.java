@@ -11,6 +11,7 @@ import java.net.ConnectException;
 import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.HttpConnectTimeoutException;
+import java.net.http.HttpRequest;
 import java.net.http.HttpResponse;
 import java.net.http.HttpResponse.BodyHandler;
 import java.net.http.HttpResponse.BodySubscriber;
@@ -20,6 +21,7 @@ import java.nio.ByteBuffer;
 import java.time.Duration;
 import java.util.List;
 import java.util.Objects;
+import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionStage;
 import java.util.concurrent.Flow;
@@ -30,6 +32,9 @@ import javax.net.ssl.SSLHandshakeException;
 
 /** One attempt: its lease, which is settled exactly once, and its body, whose end is watched. */
 final class Exchange<T> implements BodyHandler<T> {
+    /** What says that another provider may do better. */
+    private static final Set<Integer> REFUSALS = Set.of(429, 503, 529);
+
     private final Lease lease;
     private final URI base;
     private final BodyHandler<T> handler;
@@ -38,6 +43,8 @@ final class Exchange<T> implements BodyHandler<T> {
     /** Set before the caller's subscriber hears of the end, so that it is seen by whoever sees a body that is complete. */
     private volatile boolean arrived;
 
+    private String method;
+    private boolean redirectable;
     private volatile ResponseInfo info;
     private volatile Flow.Subscription upstream;
 
@@ -59,10 +66,13 @@ final class Exchange<T> implements BodyHandler<T> {
             if (base == null) {
                 throw new IllegalStateException("the client does not know where provider " + lease.provider() + " is");
             }
-            return http.send(requests.create(lease.provider(), base), this);
+            HttpRequest request = requests.create(lease.provider(), base);
+            method = request.method();
+            redirectable = http.followRedirects() != HttpClient.Redirect.NEVER;
+            return http.send(request, this);
         } catch (IOException error) {
-            if (unreachable(error)) {
-                settle(Response.of(Outcome.SERVER_ERROR).requests(0)); // health suffers, but nothing was sent to be counted
+            if (unsent(error)) {
+                settle(unused(Outcome.SERVER_ERROR)); // health suffers nevertheless
             } else if (error instanceof HttpTimeoutException) {
                 failed(Outcome.TIMEOUT);
             } else if (info == null || bodyEnd.isCompletedExceptionally()) {
@@ -84,11 +94,28 @@ final class Exchange<T> implements BodyHandler<T> {
         }
     }
 
-    /** Whether this says that nothing was sent. */
-    static boolean unreachable(IOException error) {
-        return error instanceof ConnectException
-                || error instanceof HttpConnectTimeoutException
-                || error instanceof SSLHandshakeException;
+    /** Whether this says that nothing was sent. It may be of the target of a redirect, from a provider that has done its part. */
+    boolean unsent(IOException error) {
+        return (!redirectable || changesNothing())
+                && (error instanceof ConnectException
+                        || error instanceof HttpConnectTimeoutException
+                        || error instanceof SSLHandshakeException);
+    }
+
+    /** Whether another provider may be asked instead. A redirect to a GET says that what was asked is done. */
+    boolean refused(HttpResponse<T> response) {
+        return REFUSALS.contains(response.statusCode())
+                && (changesNothing() || method.equals(response.request().method()));
+    }
+
+    /** Whether the request may be sent twice. */
+    private boolean changesNothing() {
+        return method.equals("GET") || method.equals("HEAD");
+    }
+
+    /** The report of a request that was not sent: there is nothing that the provider could count. */
+    private static Response.Builder unused(Outcome outcome) {
+        return Response.of(outcome).requests(0).tokens(0).inputTokens(0).outputTokens(0).bytes(0).costMicroUsd(0);
     }
 
     /** No response came, or its body broke off. */
@@ -105,8 +132,8 @@ final class Exchange<T> implements BodyHandler<T> {
         settle(Response.http(info.statusCode()).headers(info.headers().map()));
     }
 
-    /** A refusal: its body does not matter. */
-    void refused(HttpResponse<T> response) {
+    /** Settles the lease of a refusal, whose body does not matter. */
+    void settle(HttpResponse<T> response) {
         settle(report(response));
     }
 

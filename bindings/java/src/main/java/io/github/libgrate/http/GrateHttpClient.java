@@ -17,7 +17,6 @@ import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import java.util.Optional;
-import java.util.Set;
 
 /**
  * Sends HTTP requests to whichever provider the engine chooses, and reports by itself what became of them.
@@ -25,7 +24,8 @@ import java.util.Set;
  * <p>A provider that answers 429, 503 or 529, or that cannot be reached, is excluded and the request goes to another one, as
  * long as there is one and {@link Builder#maxAttempts} allows it. Other failures are the caller's to judge: the provider may
  * have done what it was asked. Redirects are followed as the {@link HttpClient} is configured; each one to the provider counts
- * as a request.
+ * as a request. With a client that follows them, only GET and HEAD are sent again after a failure to connect, which may have
+ * been that of a redirect, and after a refusal by what a redirect has made a GET.
  *
  * <p>Every lease is settled on every path. It is held until the body has arrived: with a streaming body handler, read the body
  * to its end or close it, as {@code java.net.http} wants it anyway; one that is neither is given up after {@link
@@ -36,9 +36,6 @@ import java.util.Set;
 public final class GrateHttpClient {
     /** While it waits, a waiter looks again this often: a lease may end before it is expected to. */
     private static final long LONGEST_NAP_MS = 100;
-
-    /** What says that another provider may do better. */
-    private static final Set<Integer> REFUSALS = Set.of(429, 503, 529);
 
     private final Engine engine;
     private final HttpClient http;
@@ -116,13 +113,13 @@ public final class GrateHttpClient {
             IOException unreachable = null;
             try {
                 response = exchange.send(http, requests);
-                if (!REFUSALS.contains(response.statusCode())) {
+                if (!exchange.refused(response)) {
                     exchange.responded(response, usage, bodyTimeout);
                     return response;
                 }
-                exchange.refused(response);
+                exchange.settle(response);
             } catch (IOException error) {
-                if (!Exchange.unreachable(error)) {
+                if (!exchange.unsent(error)) {
                     throw error;
                 }
                 unreachable = error;

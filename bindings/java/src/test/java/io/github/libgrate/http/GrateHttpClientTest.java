@@ -25,6 +25,7 @@ import java.net.ServerSocket;
 import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
+import java.net.http.HttpRequest.BodyPublishers;
 import java.net.http.HttpResponse;
 import java.net.http.HttpResponse.BodyHandlers;
 import java.net.http.HttpTimeoutException;
@@ -73,6 +74,10 @@ class GrateHttpClientTest {
         server.createContext("/redirect", exchange -> {
             exchange.getResponseHeaders().add("Location", "/ok");
             answer(exchange, 302, "");
+        });
+        server.createContext("/done", exchange -> {
+            exchange.getResponseHeaders().add("Location", exchange.getRequestURI().getQuery());
+            answer(exchange, 303, "");
         });
         server.createContext("/broken", exchange -> {
             exchange.sendResponseHeaders(200, 1000);
@@ -135,6 +140,14 @@ class GrateHttpClientTest {
         return (provider, base) -> HttpRequest.newBuilder(base.resolve(path)).build();
     }
 
+    private static RequestFactory post(String path) {
+        return (provider, base) -> HttpRequest.newBuilder(base.resolve(path)).POST(BodyPublishers.noBody()).build();
+    }
+
+    private static HttpClient following() {
+        return HttpClient.newBuilder().followRedirects(HttpClient.Redirect.NORMAL).build();
+    }
+
     private long used(String provider, Dimension dimension) throws GrateException {
         long used = 0;
         for (var quota : engine.providerState(provider).quotas()) {
@@ -184,6 +197,7 @@ class GrateHttpClientTest {
         assertEquals(1, engine.providerState("first").consecutiveFailures());
         assertTrue(engine.providerHealth("first") < 1);
         assertEquals(0, used("first", Dimension.REQUESTS));
+        assertEquals(0, used("first", Dimension.TOKENS));
         assertEquals(1, used("second", Dimension.REQUESTS));
         assertEquals(2, engine.metrics().completions());
     }
@@ -323,13 +337,34 @@ class GrateHttpClientTest {
 
     @Test
     void redirects() throws Exception {
-        HttpClient following = HttpClient.newBuilder().followRedirects(HttpClient.Redirect.NORMAL).build();
-        assertEquals(200, client(good, good).httpClient(following).build()
+        assertEquals(200, client(good, good).httpClient(following()).build()
                 .send("api", ESTIMATE, get("/redirect"), BodyHandlers.ofString()).statusCode());
         assertEquals(2, used("first", Dimension.REQUESTS));
         assertEquals(302, client(good, good).build()
                 .send("api", ESTIMATE, get("/redirect"), BodyHandlers.ofString()).statusCode());
         assertEquals(3, used("first", Dimension.REQUESTS));
+    }
+
+    /** What a redirect leads to says nothing of the request that was redirected, which is done, and not to be done twice. */
+    @Test
+    void failuresBehindARedirect() throws Exception {
+        GrateHttpClient client = client(good, good).httpClient(following()).maxWait(Duration.ZERO).build();
+        String nowhere = "/done?" + unreachable();
+        assertThrows(IOException.class, () -> client.send("api", ESTIMATE, post(nowhere), BodyHandlers.ofString()));
+        assertEquals(1, served.get());
+        assertEquals(1, used("first", Dimension.REQUESTS));
+        assertEquals(100, used("first", Dimension.TOKENS));
+        assertEquals(429, client.send("api", ESTIMATE, post("/done?/limited"), BodyHandlers.ofString()).statusCode());
+        assertEquals(3, used("first", Dimension.REQUESTS));
+        assertEquals(2, engine.metrics().completions());
+    }
+
+    @Test
+    void whatChangesNothingMayBeRedirectedAndSentAgain() throws Exception {
+        GrateHttpClient client = client(good, good).httpClient(following()).maxWait(Duration.ZERO).build();
+        assertEquals(429, client.send("api", ESTIMATE, get("/done?/limited"), BodyHandlers.ofString()).statusCode());
+        assertEquals(4, served.get());
+        assertEquals(2, engine.metrics().completions());
     }
 
     @Test
