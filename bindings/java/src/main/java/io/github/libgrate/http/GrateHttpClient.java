@@ -2,6 +2,7 @@ package io.github.libgrate.http;
 
 import io.github.libgrate.Engine;
 import io.github.libgrate.GrateException;
+import io.github.libgrate.HeldBy;
 import io.github.libgrate.Lease;
 import io.github.libgrate.NoAvailableProvidersException;
 import io.github.libgrate.Request;
@@ -16,7 +17,6 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
-import java.util.Optional;
 
 /**
  * Sends HTTP requests to whichever provider the engine chooses, and reports by itself what became of them.
@@ -34,6 +34,7 @@ import java.util.Optional;
  * <p>Immutable, and safe on any thread. Engine and {@link HttpClient} are the caller's to close.
  */
 public final class GrateHttpClient {
+    private static final Duration SHORTEST_NAP = Duration.ofMillis(1);
     /** While it waits, a waiter looks again this often: a lease may end before it is expected to. */
     private static final long LONGEST_NAP_MS = 100;
 
@@ -146,18 +147,20 @@ public final class GrateHttpClient {
         }
     }
 
-    /** A lease, now or within the longest wait. */
+    /** A lease, now or within the longest wait. How long others keep theirs is a guess, for which nobody is sent away. */
     private Lease acquire(String capability, Request request, long start) throws GrateException, InterruptedException {
         while (true) {
             try {
                 return engine.acquire(capability, request);
             } catch (NoAvailableProvidersException none) {
                 Duration left = maxWait.minusNanos(System.nanoTime() - start);
-                Optional<Duration> wait = none.retryAfter();
-                if (wait.isEmpty() || wait.get().compareTo(left) > 0) {
+                Duration wait = none.retryAfter().orElseThrow(() -> none);
+                boolean guessed = none.reason() == HeldBy.CONCURRENCY || none.reason() == HeldBy.PROBE;
+                if (left.compareTo(guessed ? SHORTEST_NAP : wait) < 0) {
                     throw none;
                 }
-                Thread.sleep(Math.max(1, Math.min(wait.get().toMillis(), LONGEST_NAP_MS)));
+                Duration nap = wait.compareTo(left) < 0 ? wait : left;
+                Thread.sleep(Math.max(SHORTEST_NAP.toMillis(), Math.min(nap.toMillis(), LONGEST_NAP_MS)));
             }
         }
     }

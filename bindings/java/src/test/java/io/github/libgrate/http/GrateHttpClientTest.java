@@ -1,5 +1,6 @@
 package io.github.libgrate.http;
 
+import static org.junit.jupiter.api.Assertions.assertDoesNotThrow;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
@@ -270,6 +271,19 @@ class GrateHttpClientTest {
             assertEquals(200, client.send("one", ESTIMATE, get("/ok"), BodyHandlers.ofString()).statusCode());
         }
         assertTrue(engine.metrics().noneAvailable() > 0);
+    }
+
+    /** When a lease of others ends is not known: the first one may last as long as it takes to expire. */
+    @Test
+    void waitingForASlot() throws Exception {
+        engine.upsertProvider(ProviderConfig.builder("first").quota(QuotaConfig.concurrency(1)).build());
+        GrateHttpClient client = client(good, good).build();
+        HttpResponse<InputStream> stream = client.send("one", ESTIMATE, get("/stream"), BodyHandlers.ofInputStream());
+        assertThrows(NoAvailableProvidersException.class, () -> client(good, good).maxWait(Duration.ofMillis(20)).build()
+                .send("one", ESTIMATE, get("/ok"), BodyHandlers.ofString()));
+        CompletableFuture.runAsync(release::countDown, CompletableFuture.delayedExecutor(50, TimeUnit.MILLISECONDS));
+        CompletableFuture.runAsync(() -> assertDoesNotThrow(() -> stream.body().readAllBytes()));
+        assertEquals(200, client.send("one", ESTIMATE, get("/ok"), BodyHandlers.ofString()).statusCode());
     }
 
     @Test
