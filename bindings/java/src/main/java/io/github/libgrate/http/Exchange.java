@@ -1,12 +1,17 @@
 package io.github.libgrate.http;
 
+import static java.util.concurrent.TimeUnit.NANOSECONDS;
+
 import io.github.libgrate.ClosedException;
 import io.github.libgrate.GrateException;
+import io.github.libgrate.InvalidArgumentException;
 import io.github.libgrate.Lease;
 import io.github.libgrate.Outcome;
 import io.github.libgrate.Response;
 import io.github.libgrate.StaleLeaseException;
 import java.io.IOException;
+import java.lang.System.Logger;
+import java.lang.System.Logger.Level;
 import java.net.ConnectException;
 import java.net.URI;
 import java.net.http.HttpClient;
@@ -25,13 +30,14 @@ import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CompletionStage;
 import java.util.concurrent.Flow;
-import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicBoolean;
 import javax.net.ssl.SSLHandshakeException;
 
 /** One attempt: its lease, which is settled exactly once, and its body, whose end is watched. */
 final class Exchange<T> implements BodyHandler<T> {
+    private static final Logger LOG = System.getLogger("io.github.libgrate");
+
     /** What says that another provider may do better. */
     private static final Set<Integer> REFUSALS = Set.of(429, 503, 529);
 
@@ -143,7 +149,7 @@ final class Exchange<T> implements BodyHandler<T> {
             served(response, usage);
             return;
         }
-        bodyEnd.orTimeout(bodyTimeout.toNanos(), TimeUnit.NANOSECONDS).whenComplete((nothing, error) -> {
+        bodyEnd.orTimeout(NANOSECONDS.convert(bodyTimeout), NANOSECONDS).whenComplete((nothing, error) -> {
             if (arrived && error == null) {
                 served(response, usage);
             } else if (error == null || error instanceof TimeoutException) {
@@ -166,6 +172,9 @@ final class Exchange<T> implements BodyHandler<T> {
         Response.Builder report = report(response);
         try {
             usage.read(response, report);
+        } catch (RuntimeException error) {
+            LOG.log(Level.WARNING, "the usage of a response cannot be told: it counts as estimated", error);
+            report = report(response);
         } finally {
             settle(report);
         }
@@ -197,7 +206,12 @@ final class Exchange<T> implements BodyHandler<T> {
             return;
         }
         try {
-            lease.complete(report.build());
+            try {
+                lease.complete(report.build());
+            } catch (InvalidArgumentException invalid) { // by what the usage reader set, or a status below 100
+                LOG.log(Level.WARNING, "what a response reports is invalid: it counts as estimated", invalid);
+                lease.complete(Response.of(Outcome.CANCELLED).build());
+            }
         } catch (StaleLeaseException | ClosedException gone) {
             // It expired under a long answer, or the engine was closed: there is nothing left to settle.
         } catch (GrateException bug) {

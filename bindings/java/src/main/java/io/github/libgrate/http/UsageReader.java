@@ -17,7 +17,8 @@ public interface UsageReader<T> {
      * <p>It must not read from a streaming body, which is the caller's of {@link GrateHttpClient#send}. For those, have a {@code
      * BodyHandlers.fromLineSubscriber} find the usage on its way and return it as the body.
      *
-     * <p>If it throws, the lease is settled with what was filled in so far.
+     * <p>If it throws an exception, or what it fills in is invalid, that is logged as a warning of the {@link System.Logger} {@code
+     * io.github.libgrate}, and usage is as estimated.
      *
      * @param response the response, with its body
      * @param report what will be reported; status and headers are filled in

@@ -31,6 +31,7 @@ import java.net.http.HttpResponse;
 import java.net.http.HttpResponse.BodyHandlers;
 import java.net.http.HttpTimeoutException;
 import java.time.Duration;
+import java.time.temporal.ChronoUnit;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CountDownLatch;
@@ -180,14 +181,15 @@ class GrateHttpClientTest {
     }
 
     @Test
-    void aUsageReaderThatThrows() throws Exception {
+    void aUsageReaderThatFails() throws Exception {
         GrateHttpClient client = client(good, good).build();
-        assertThrows(ArithmeticException.class, () -> client.send(
-                "api", ESTIMATE, get("/ok"), BodyHandlers.ofString(), (answer, report) -> {
-                    throw new ArithmeticException();
-                }));
-        assertEquals(1, engine.metrics().completions());
-        assertEquals(100, used("first", Dimension.TOKENS));
+        for (UsageReader<String> usage : List.<UsageReader<String>>of(
+                (answer, report) -> report.tokens(7).bytes(-1), (answer, report) -> report.tokens(7).httpStatus(0))) {
+            HttpResponse<String> response = client.send("api", ESTIMATE, get("/ok"), BodyHandlers.ofString(), usage);
+            assertEquals("tokens=42", response.body());
+        }
+        assertEquals(2, engine.metrics().completions());
+        assertEquals(200, used("first", Dimension.TOKENS));
     }
 
     @Test
@@ -408,6 +410,15 @@ class GrateHttpClientTest {
                 .send("api", ESTIMATE, get("/stream"), BodyHandlers.ofInputStream());
         settled(1);
         assertEquals(0, engine.providerState("first").consecutiveFailures());
+    }
+
+    @Test
+    void aStreamThatMayLastForEver() throws Exception {
+        HttpResponse<InputStream> response = client(good, good).bodyTimeout(ChronoUnit.FOREVER.getDuration()).build()
+                .send("api", ESTIMATE, get("/stream"), BodyHandlers.ofInputStream());
+        assertEquals(1, engine.metrics().leasesInFlight());
+        response.body().close();
+        settled(1);
     }
 
     @Test
