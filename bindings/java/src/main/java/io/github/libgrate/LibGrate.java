@@ -53,7 +53,10 @@ final class LibGrate {
     private LibGrate() {}
 
     private static NativeLibrary open() {
-        String path = System.getProperty("grate.library", System.getenv("GRATE_LIBRARY"));
+        String path = given(System.getProperty("grate.library"));
+        if (path == null) {
+            path = given(System.getenv("GRATE_LIBRARY"));
+        }
         try {
             return NativeLibrary.getInstance(path != null ? new File(path).getAbsolutePath() : defaultName());
         } catch (UnsatisfiedLinkError error) {
@@ -63,6 +66,11 @@ final class LibGrate {
             told.initCause(error);
             throw told;
         }
+    }
+
+    /** A setting, or null: one that is empty is not set. */
+    private static String given(String setting) {
+        return setting == null || setting.isEmpty() ? null : setting;
     }
 
     /** What programs link to: the name without a version comes with development files only. */

@@ -249,6 +249,10 @@ class ErrorsTest {
         assertTrue(missing.contains("UnsatisfiedLinkError") && missing.contains("/nowhere/libgrate.so"), missing);
         assertTrue(missing.contains("GRATE_LIBRARY"), missing);
 
+        Fixture.java(output, List.of("-Dgrate.library="), PrintVersion.class).waitFor(); // empty: as if it were not set
+        String found = Files.readString(output);
+        assertTrue(found.trim().endsWith(Grate.versionString()), found);
+
         Path other = folder.resolve("libother.so");
         Process compiler = new ProcessBuilder("cc", "-shared", "-x", "c", "-o", other.toString(), "-")
                 .redirectErrorStream(true)
