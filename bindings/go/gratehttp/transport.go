@@ -157,8 +157,14 @@ func (t *Transport) send(a *attempt, out *http.Request) (*http.Response, error) 
 		a.settle()
 		return nil, err
 	}
-	a.answered(response)
-	return response, nil
+	// The body that net/http made may refer to its response. That must not get the body that settles: the two would refer to
+	// each other, and what does is not finalized. Trailers that come later are to be seen in both.
+	if response.Trailer == nil {
+		response.Trailer = http.Header{}
+	}
+	own := *response
+	a.answered(&own)
+	return &own, nil
 }
 
 func (t *Transport) exchange(a *attempt, out *http.Request) (*http.Response, error) {

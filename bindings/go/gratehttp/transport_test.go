@@ -310,19 +310,41 @@ func TestABodyThatBreaks(t *testing.T) {
 }
 
 func TestABodyThatIsAbandoned(t *testing.T) {
-	transport := newTransport(t, serve(t, echo(200)))
-	func() {
-		if _, err := (&http.Client{Transport: transport}).Get("http://api/"); err != nil {
-			t.Fatal(err)
-		}
-	}()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		runtime.GC()
-		if metrics(t, transport.Engine).LeasesInFlight == 0 {
-			return
+	chunked := func(w http.ResponseWriter, r *http.Request) {
+		w.(http.Flusher).Flush()
+		io.WriteString(w, "chunk")
+	}
+	overHTTP2 := httptest.NewUnstartedServer(http.HandlerFunc(chunked))
+	overHTTP2.EnableHTTP2 = true
+	overHTTP2.StartTLS()
+	t.Cleanup(overHTTP2.Close)
+	for _, url := range []string{serve(t, echo(200)), serve(t, chunked), overHTTP2.URL} {
+		transport := newTransport(t, url)
+		transport.Base = overHTTP2.Client().Transport
+		func() {
+			if _, err := (&http.Client{Transport: transport}).Get("http://api/"); err != nil {
+				t.Fatal(err)
+			}
+		}()
+		for deadline := time.Now().Add(10 * time.Second); metrics(t, transport.Engine).LeasesInFlight != 0; {
+			if time.Now().After(deadline) {
+				t.Fatal("its lease is still in flight", url)
+			}
+			runtime.GC()
+			time.Sleep(5 * time.Millisecond)
 		}
 	}
-	t.Error("its lease is still in flight")
+}
+
+func TestTrailers(t *testing.T) {
+	transport := newTransport(t, serve(t, func(w http.ResponseWriter, r *http.Request) {
+		echo(200)(w, r)
+		w.(http.Flusher).Flush()
+		w.Header().Set(http.TrailerPrefix+"Usage", "7") // not announced
+	}))
+	response, err := (&http.Client{Transport: transport}).Get("http://api/")
+	read(t)(response, err)
+	equal(t, "trailer", "7", response.Trailer.Get("Usage"))
 }
 
 func TestRedirects(t *testing.T) {
