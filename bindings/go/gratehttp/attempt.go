@@ -19,13 +19,20 @@ type attempt struct {
 	provider string
 	complete func(grate.Response) error
 	cancel   func() error
-	again    bool        // the provider refused, or was never reached: another may be asked
-	dialing  atomic.Bool // set by the transport that sends the request, on goroutines of its own
+	again    bool         // the provider refused, or was never reached: another may be asked
+	stage    atomic.Int32 // set by the transport that sends the request, on goroutines of its own
 
 	mu      sync.Mutex // guards what the caller may touch in several goroutines: the response
 	report  grate.Response
 	settled bool
 }
+
+// The stages of an attempt on its way to a connection.
+const (
+	connected = iota // or with a transport that does not tell
+	waiting          // for one to become free, perhaps: there may be as many as the transport may have
+	dialing
+)
 
 type attemptKey struct{}
 
@@ -48,12 +55,15 @@ func unused(outcome grate.Outcome) grate.Response {
 }
 
 // context lets Amend find the attempt, and watches whether there is a connection. A transport asks again for one if it
-// could not send the request on the last.
+// could not send the request on the last. It may begin to dial when another one has become free.
 func (a *attempt) context(ctx context.Context) context.Context {
 	ctx = context.WithValue(ctx, attemptKey{}, a)
+	dial := func() { a.stage.CompareAndSwap(waiting, dialing) }
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GetConn: func(string) { a.dialing.Store(true) },
-		GotConn: func(httptrace.GotConnInfo) { a.dialing.Store(false) },
+		GetConn:      func(string) { a.stage.Store(waiting) },
+		DNSStart:     func(httptrace.DNSStartInfo) { dial() },
+		ConnectStart: func(string, string) { dial() },
+		GotConn:      func(httptrace.GotConnInfo) { a.stage.Store(connected) },
 	})
 }
 
@@ -69,12 +79,19 @@ func (a *attempt) fail(err error) {
 	} else if errors.As(err, &timeout) && timeout.Timeout() {
 		outcome = grate.OutcomeTimeout
 	}
-	if a.dialing.Load() || errors.As(err, &operation) && operation.Op == "dial" {
-		a.report = unused(outcome) // the provider's health suffers nevertheless
-		a.again = true
+	stage := a.stage.Load()
+	if errors.As(err, &operation) && operation.Op == "dial" {
+		stage = dialing
+	}
+	if stage == connected {
+		a.report.Outcome = outcome
 		return
 	}
-	a.report.Outcome = outcome
+	if stage == waiting && outcome == grate.OutcomeTimeout {
+		outcome = grate.OutcomeCancelled // in the caller's own queue: the provider was not asked
+	}
+	a.report = unused(outcome) // if the provider was asked, its health suffers nevertheless
+	a.again = true
 }
 
 // answered notes the header of a response. A refusal is settled at once, all else with the body.

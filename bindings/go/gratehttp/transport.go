@@ -82,7 +82,7 @@ func (t *Transport) RoundTrip(request *http.Request) (*http.Response, error) {
 			return response, err
 		}
 		if response != nil {
-			discard(response)
+			go discard(response) // nobody waits for it
 		}
 	}
 }
@@ -122,8 +122,8 @@ func (t *Transport) acquire(request *http.Request, estimate grate.Request, patie
 func (t *Transport) attempt(a *attempt, request *http.Request, body io.ReadCloser) (*http.Response, error) {
 	out := request.Clone(a.context(request.Context()))
 	out.Body = body
-	base, ok := t.Upstreams[a.provider]
-	if !ok {
+	base := t.Upstreams[a.provider]
+	if base == nil {
 		a.settle()
 		return nil, unsent(out, fmt.Errorf("gratehttp: no upstream for the provider %q", a.provider))
 	}
@@ -173,6 +173,9 @@ func (t *Transport) exchange(a *attempt, out *http.Request) (*http.Response, err
 			return nil, unsent(out, err)
 		}
 	}
+	if err := out.Context().Err(); err != nil {
+		return nil, unsent(out, err)
+	}
 	a.report = grate.Response{Outcome: grate.OutcomeCancelled} // from here on it may have been sent
 	started := time.Now()
 	response, err := t.base().RoundTrip(out)
@@ -189,6 +192,13 @@ func (t *Transport) exchange(a *attempt, out *http.Request) (*http.Response, err
 	return response, nil
 }
 
+// CloseIdleConnections does so in Base, if it can: for http.Client, which has a method of that name.
+func (t *Transport) CloseIdleConnections() {
+	if base, ok := t.base().(interface{ CloseIdleConnections() }); ok {
+		base.CloseIdleConnections()
+	}
+}
+
 func (t *Transport) base() http.RoundTripper {
 	if t.Base != nil {
 		return t.Base
@@ -199,6 +209,9 @@ func (t *Transport) base() http.RoundTripper {
 // providerOf is the provider below whose base URL that one is, or "".
 func (t *Transport) providerOf(u *url.URL) string {
 	for provider, base := range t.Upstreams {
+		if base == nil {
+			continue
+		}
 		path := strings.TrimSuffix(base.Path, "/")
 		if u.Scheme == base.Scheme && u.Host == base.Host && (u.Path == path || strings.HasPrefix(u.Path, path+"/")) {
 			return provider
@@ -230,10 +243,11 @@ func closeBody(body io.ReadCloser) {
 	}
 }
 
-// discard drops a response. A short one is read, so that its connection can be used again.
+// discard drops a response. A short one is read, so that its connection can be used again, unless it takes long.
 func discard(response *http.Response) {
-	const short = 2 << 10
+	const short, long = 2 << 10, time.Second
 	if response.ContentLength >= 0 && response.ContentLength <= short {
+		defer time.AfterFunc(long, func() { response.Body.Close() }).Stop()
 		io.CopyN(io.Discard, response.Body, short)
 	}
 	response.Body.Close()

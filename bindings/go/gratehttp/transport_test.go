@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"net/url"
 	"runtime"
 	"strings"
@@ -202,6 +203,20 @@ func TestRefusedRequestsGoElsewhere(t *testing.T) {
 	}
 }
 
+func TestARefusalWhoseBodyStalls(t *testing.T) {
+	hang := make(chan struct{})
+	defer close(hang)
+	transport := newTransport(t, serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "20")
+		w.WriteHeader(429)
+		w.(http.Flusher).Flush()
+		<-hang
+	}), serve(t, echo(200)))
+	client := &http.Client{Transport: transport, Timeout: 5 * time.Second}
+	equal(t, "answer", "200 GET /  ", read(t)(client.Get("http://api/")))
+	equal(t, "failures", 0, provider(t, transport.Engine, "b").ConsecutiveFailures)
+}
+
 // The time that an upstream takes is no time that was waited for a provider.
 func TestRefusedLate(t *testing.T) {
 	transport := newTransport(t, serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -291,6 +306,69 @@ func TestCancelledBeforeItWasSent(t *testing.T) {
 	}
 	equal(t, "given back", 1, metrics(t, transport.Engine).Cancellations)
 	equal(t, "attempts", 1, metrics(t, transport.Engine).Acquires)
+}
+
+func TestCancelledWhileItWasPrepared(t *testing.T) {
+	transport := newTransport(t, serve(t, echo(200)))
+	ctx, cancel := context.WithCancel(context.Background())
+	transport.Prepare = func(*http.Request, string) error { cancel(); return nil }
+	closed := &closer{Reader: strings.NewReader("body")}
+	request := httptest.NewRequest("POST", "http://api/", closed).WithContext(ctx)
+	if _, err := transport.RoundTrip(request); err != context.Canceled {
+		t.Errorf("error %v", err)
+	}
+	equal(t, "body closed", true, closed.closed)
+	equal(t, "given back", 1, metrics(t, transport.Engine).Cancellations)
+}
+
+// A request that waits for one of the caller's own connections has not come to the provider.
+func TestNoConnectionIsFree(t *testing.T) {
+	transport := newTransport(t, serve(t, echo(200)))
+	transport.Base = &http.Transport{MaxConnsPerHost: 1}
+	response, err := (&http.Client{Transport: transport}).Get("http://api/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	client := &http.Client{Transport: transport, Timeout: 20 * time.Millisecond}
+	var timeout net.Error
+	if _, err := client.Get("http://api/"); !errors.As(err, &timeout) || !timeout.Timeout() {
+		t.Errorf("error %v", err)
+	}
+	equal(t, "failures", 0, provider(t, transport.Engine, "a").ConsecutiveFailures)
+	equal(t, "given back", 1, metrics(t, transport.Engine).Cancellations)
+}
+
+// A provider that does not take connections is to blame for that.
+func TestDialingTakesTooLong(t *testing.T) {
+	transport := newTransport(t, "http://provider.invalid")
+	transport.Base = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		httptrace.ContextClientTrace(ctx).ConnectStart("tcp", "") // as net.Dialer does
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}}
+	client := &http.Client{Transport: transport, Timeout: 20 * time.Millisecond}
+	if _, err := client.Get("http://api/"); err == nil {
+		t.Error("no error")
+	}
+	equal(t, "failures", 1, provider(t, transport.Engine, "a").ConsecutiveFailures)
+	equal(t, "nothing was sent", "0 0 0", used(t, transport.Engine, "a"))
+}
+
+func TestCloseIdleConnections(t *testing.T) {
+	transport := newTransport(t, serve(t, echo(200)))
+	reused := false
+	transport.Base = &http.Transport{}
+	client := &http.Client{Transport: transport}
+	for range 2 {
+		ctx := httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{
+			GotConn: func(info httptrace.GotConnInfo) { reused = info.Reused },
+		})
+		request, _ := http.NewRequestWithContext(ctx, "GET", "http://api/", nil)
+		read(t)(client.Do(request))
+		client.CloseIdleConnections()
+	}
+	equal(t, "reused", false, reused)
 }
 
 func TestABodyThatBreaks(t *testing.T) {
@@ -407,11 +485,14 @@ func (c *closer) Close() error {
 
 func TestAProviderWithoutAnUpstream(t *testing.T) {
 	transport := newTransport(t, closedPort(t))
-	delete(transport.Upstreams, "a")
-	if _, err := (&http.Client{Transport: transport}).Get("http://api/"); err == nil || !strings.Contains(err.Error(), `"a"`) {
-		t.Errorf("error %v", err)
+	for range 2 {
+		transport.Upstreams["a"] = nil
+		if _, err := (&http.Client{Transport: transport}).Get("http://api/"); err == nil || !strings.Contains(err.Error(), `"a"`) {
+			t.Errorf("error %v", err)
+		}
+		delete(transport.Upstreams, "a")
 	}
-	equal(t, "given back", 1, metrics(t, transport.Engine).Cancellations)
+	equal(t, "given back", 2, metrics(t, transport.Engine).Cancellations)
 }
 
 func TestNoneAvailable(t *testing.T) {
