@@ -22,8 +22,8 @@ func TestReadme(t *testing.T) {
 
 	equal(t, "output", "send it to primary\n", run(t, compiled(t, programs[0][1])))
 
-	url := answering(t, `{"Usage": {"TotalTokens": 1043}}`)
-	equal(t, "output", "", run(t, compiled(t, programs[1][1]), "../bench.json", url))
+	url := answering(t, `{"choices": [], "usage": {"prompt_tokens": 1000, "completion_tokens": 43, "total_tokens": 1043}}`)
+	equal(t, "output", "used 1043 tokens\n", run(t, compiled(t, programs[1][1]), "../bench.json", url))
 
 	twoServe(t, compiled(t, programs[2][1]))
 }
