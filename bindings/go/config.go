@@ -160,7 +160,7 @@ func (c Config) document() ([]byte, error) {
 			provider.Quotas = append(provider.Quotas, quotaDocument{
 				Dimension: q.Dimension.String(),
 				Limit:     q.Limit,
-				WindowMS:  check.milliseconds("Window", q.Window),
+				WindowMS:  check.notNegative("Window", q.Window),
 				Strategy:  q.Strategy.String(),
 				Burst:     q.Burst,
 				PhaseMS:   check.milliseconds("Phase", q.Phase),
@@ -206,9 +206,9 @@ func (s *Settings) document(check *checker) *settingsDocument {
 		CooldownThreshold:     s.CooldownThreshold,
 		CooldownMultiplier:    s.CooldownMultiplier,
 		MaxCooldownSecs:       s.MaxCooldown.Seconds(),
-		LeaseTTLMS:            check.milliseconds("LeaseTTL", s.LeaseTTL),
+		LeaseTTLMS:            check.notNegative("LeaseTTL", s.LeaseTTL),
 		EstimateQuantile:      s.EstimateQuantile,
-		MaxRetryAfterMS:       check.milliseconds("MaxRetryAfter", s.MaxRetryAfter),
+		MaxRetryAfterMS:       check.notNegative("MaxRetryAfter", s.MaxRetryAfter),
 	}
 	if s.Weights != (Breakdown{}) {
 		weights := weightsDocument(s.Weights)
@@ -237,6 +237,14 @@ func (c *checker) name(name string) {
 	if !utf8.ValidString(name) {
 		c.fail(ErrInvalidName, "the name %q is not UTF-8", name)
 	}
+}
+
+// notNegative are milliseconds where less than 0 would be malformed to the library.
+func (c *checker) notNegative(field string, d time.Duration) int64 {
+	if d < 0 {
+		c.fail(ErrInvalidConfig, "%s is %v, and must not be negative", field, d)
+	}
+	return c.milliseconds(field, d)
 }
 
 func (c *checker) milliseconds(field string, d time.Duration) int64 {

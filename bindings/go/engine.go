@@ -223,6 +223,9 @@ func (e *Engine) ConfigureJSON(document []byte) error {
 		return err
 	}
 	defer e.end(c)
+	if document == nil {
+		document = []byte{} // an empty document, too; NULL would be another error
+	}
 	text := (*C.char)(unsafe.Pointer(unsafe.SliceData(document)))
 	return c.failure(C.grate_engine_configure_json(e.pointer, text, C.uint64_t(len(document)), &c.m.error))
 }

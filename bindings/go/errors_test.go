@@ -111,6 +111,12 @@ func TestInvalidConfigurations(t *testing.T) {
 	fails(t, err, grate.ErrInvalidConfig, "")
 	_, err = grate.New(grate.Config{Engine: &grate.Settings{LeaseTTL: 1}})
 	fails(t, err, grate.ErrInvalidConfig, "LeaseTTL")
+	_, err = grate.New(grate.Config{Engine: &grate.Settings{LeaseTTL: -time.Second}})
+	fails(t, err, grate.ErrInvalidConfig, "LeaseTTL is -1s")
+	for _, nothing := range [][]byte{nil, {}} {
+		_, err = grate.NewJSON(nothing)
+		fails(t, err, grate.ErrInvalidJSON, "line 1")
+	}
 	_, err = grate.NewJSON([]byte("nonsense"))
 	fails(t, err, grate.ErrInvalidJSON, "line 1")
 	_, err = engine.ProviderHealth("c")
