@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	grate "github.com/libgrate/libgrate/bindings/go"
 )
@@ -17,6 +18,7 @@ import (
 // attempt is one request to one provider, and what is to be told of it.
 type attempt struct {
 	provider string
+	request  *http.Request // as it is sent
 	complete func(grate.Response) error
 	cancel   func() error
 	again    bool         // the provider refused, or was never reached: another may be asked
@@ -71,15 +73,8 @@ func (a *attempt) context(ctx context.Context) context.Context {
 func (a *attempt) fail(err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	var timeout net.Error
+	outcome, stage := a.outcome(err), a.stage.Load()
 	var operation *net.OpError
-	outcome := grate.OutcomeServerError
-	if errors.Is(err, context.Canceled) {
-		outcome = grate.OutcomeCancelled
-	} else if errors.As(err, &timeout) && timeout.Timeout() {
-		outcome = grate.OutcomeTimeout
-	}
-	stage := a.stage.Load()
 	if errors.As(err, &operation) && operation.Op == "dial" {
 		stage = dialing
 	}
@@ -92,6 +87,27 @@ func (a *attempt) fail(err error) {
 	}
 	a.report = unused(outcome) // if the provider was asked, its health suffers nevertheless
 	a.again = true
+}
+
+// outcome is what an error of the request says. Client.Timeout ends a request in two ways at once, and one of them, the channel
+// Cancel, does not tell why.
+func (a *attempt) outcome(err error) grate.Outcome {
+	var timeout net.Error
+	if errors.Is(err, context.Canceled) {
+		return grate.OutcomeCancelled
+	}
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return grate.OutcomeTimeout
+	}
+	select {
+	case <-a.request.Cancel:
+		if deadline, ok := a.request.Context().Deadline(); ok && !time.Now().Before(deadline) {
+			return grate.OutcomeTimeout
+		}
+		return grate.OutcomeCancelled
+	default:
+		return grate.OutcomeServerError
+	}
 }
 
 // answered notes the header of a response. A refusal is settled at once, all else with the body.

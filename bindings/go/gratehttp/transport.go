@@ -176,6 +176,7 @@ func (t *Transport) exchange(a *attempt, out *http.Request) (*http.Response, err
 	if err := out.Context().Err(); err != nil {
 		return nil, unsent(out, err)
 	}
+	a.request = out
 	a.report = grate.Response{Outcome: grate.OutcomeCancelled} // from here on it may have been sent
 	started := time.Now()
 	response, err := t.base().RoundTrip(out)
