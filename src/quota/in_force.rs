@@ -333,7 +333,14 @@ impl QuotaRef<'_> {
     fn news_at(&self, now: Now) -> Option<u64> {
         let known = &self.quota.in_force;
         let recent = |at: u64| at.checked_sub(1).filter(|at| now.mono.saturating_sub(*at) < self.window_ns());
-        recent(known.others_at.get()).and(recent(known.left_told_at.get()))
+        let told_at = recent(known.others_at.get()).and(recent(known.left_told_at.get()))?;
+        self.told_end(told_at).is_none_or(|end| now.mono < end).then_some(told_at)
+    }
+
+    /// When all comes back, if headers told it and that is long enough to be believed.
+    fn told_end(&self, told_at: u64) -> Option<u64> {
+        let end = self.quota.in_force.window_end.get();
+        (end.saturating_sub(told_at) >= (self.window_ns() / LONG_RESET).min(LONG_RESET_NS)).then_some(end)
     }
 
     /// What can be left at most, by the last headers, also when the books, which cannot know when the use of others leaves,
@@ -383,6 +390,7 @@ impl QuotaRef<'_> {
         let missing = u128::from(n.saturating_add(known.spent.get()).saturating_sub(known.left.get()));
         let needed = (missing * u128::from(self.window_ns())).div_ceil(u128::from(self.limit().max(1)));
         let back_at = told_at.saturating_add(u64::try_from(needed).unwrap_or(u64::MAX).min(self.window_ns()));
+        let back_at = self.told_end(told_at).map_or(back_at, |end| back_at.min(end));
         back_at.saturating_sub(now.mono).max(closed)
     }
 

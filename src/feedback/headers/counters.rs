@@ -1,6 +1,6 @@
 //! Quotas told by one field per number: limit, remaining and reset apart.
 
-use super::field::Field;
+use super::field::{Field, members};
 use super::names::{QuotaName, Role};
 use super::number::{count, seconds};
 use super::slots::Slots;
@@ -20,6 +20,8 @@ pub(super) struct Counter<'a> {
     reset: Field<'a>,
     reset_after: Field<'a>,
     interval: Field<'a>,
+    /// Policies under a name of the provider's own (Brave Search).
+    policies: Field<'a>,
 }
 
 impl<'a> Counters<'a> {
@@ -31,6 +33,9 @@ impl<'a> Counters<'a> {
     pub(super) fn report(&self, received_at_unix_ms: u64, report: &mut Report) {
         let mut told = Slots::<(QuotaName, QuotaReport), MAX_QUOTAS>::default();
         for counter in self.0.iter() {
+            if counter.report_side_by_side(received_at_unix_ms, report).is_some() {
+                continue;
+            }
             let quota = counter.read(received_at_unix_ms, report);
             told.push((counter.name, quota));
         }
@@ -45,6 +50,11 @@ impl<'a> Counters<'a> {
     }
 }
 
+fn members_of<'a>(field: &Field<'a>) -> impl Iterator<Item = &'a [u8]> {
+    let lines: [Option<&'a [u8]>; 4] = std::array::from_fn(|i| field.lines().get(i).copied());
+    lines.into_iter().flatten().flat_map(members)
+}
+
 impl<'a> Counter<'a> {
     fn new(name: QuotaName<'a>) -> Self {
         Self {
@@ -55,6 +65,7 @@ impl<'a> Counter<'a> {
             reset: Field::default(),
             reset_after: Field::default(),
             interval: Field::default(),
+            policies: Field::default(),
         }
     }
 
@@ -65,8 +76,36 @@ impl<'a> Counter<'a> {
             Role::Reset => &mut self.reset,
             Role::ResetAfter => &mut self.reset_after,
             Role::Interval => &mut self.interval,
+            Role::Policy => &mut self.policies,
         };
         field.add(value);
+    }
+
+    /// Brave Search: lists side by side, with a policy for each limit: `1, 15000`, `1;w=1, 15000;w=2592000`, `0, 1000`.
+    /// Nothing is read unless all agree. A limit of 0 is none: plans without a monthly one have `50, 0` and `49, 0`.
+    fn report_side_by_side(&self, received_at_unix_ms: u64, report: &mut Report) -> Option<()> {
+        let policies = ietf::policies(&self.policies)?;
+        let n = policies.iter().count();
+        let same_length = |field: &Field<'a>| members_of(field).count() == n;
+        let limits_agree =
+            policies.iter().zip(members_of(&self.limit)).all(|(policy, limit)| Some(policy.limit()) == count(limit));
+        if n < 2 || !limits_agree || !same_length(&self.limit) || !same_length(&self.remaining) {
+            return None;
+        }
+        let mut resets = members_of(&self.reset).take(if same_length(&self.reset) { n } else { 0 });
+        for (policy, remaining) in policies.iter().zip(members_of(&self.remaining)) {
+            let reset = resets.next();
+            if policy.limit() > 0 {
+                report.add(QuotaReport {
+                    dimension: self.name.dimension,
+                    limit: Some(policy.limit()),
+                    remaining: count(remaining),
+                    reset_in_ms: reset.and_then(|text| reset::read(text, received_at_unix_ms)),
+                    window_ms: Some(policy.window_ms()),
+                });
+            }
+        }
+        Some(())
     }
 
     /// The quota itself. The policies that stand in its fields are reported
@@ -76,9 +115,13 @@ impl<'a> Counter<'a> {
             Some(limit) => ietf::Limit::bare(limit),
             None => ietf::Limit::read(&self.limit).unwrap_or_default(),
         };
-        let (remaining, remaining_window_ms) = match self.remaining.single(count) {
+        // Several limits, of which nothing tells the windows: what remains of them, be it equal now, is not of one quota.
+        let of_several = limit.count.is_none() && members_of(&self.limit).nth(1).is_some();
+        let remaining =
+            if of_several && members_of(&self.remaining).nth(1).is_some() { Field::default() } else { self.remaining };
+        let (remaining, remaining_window_ms) = match remaining.single(count) {
             Some(remaining) => (Some(remaining), None),
-            None => self.remaining.single(ietf::count_and_window).unzip(),
+            None => remaining.single(ietf::count_and_window).unzip(),
         };
         let mut quota = QuotaReport {
             dimension: self.name.dimension,

@@ -59,6 +59,14 @@ pub(super) fn policies(field: &Field) -> Option<Policies> {
 }
 
 impl Policy {
+    pub(super) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    pub(super) fn window_ms(&self) -> u64 {
+        self.window_ms
+    }
+
     /// A policy must have a window.
     fn read(member: &Item) -> Option<Self> {
         let (limit, window_ms) = number_and_window(member)?;

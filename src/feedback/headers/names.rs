@@ -18,6 +18,8 @@ pub(super) enum Role {
     ResetAfter,
     /// The window, in milliseconds (HubSpot).
     Interval,
+    /// Limits with their windows, in the order of the others (Brave Search).
+    Policy,
 }
 
 /// The quota that a counter field belongs to.
@@ -72,13 +74,14 @@ impl Marker {
 const RATE_SENDER: &str = "amzn";
 
 /// The longer phrase first where one begins with the other.
-const ROLES: [(&[&str], Role); 6] = [
+const ROLES: [(&[&str], Role); 7] = [
     (&["limit"], Role::Limit),
     (&["max"], Role::Limit), // HubSpot
     (&["remaining"], Role::Remaining),
     (&["reset", "after"], Role::ResetAfter),
     (&["reset"], Role::Reset),
     (&["interval", "milliseconds"], Role::Interval),
+    (&["policy"], Role::Policy),
 ];
 
 const DIMENSIONS: [(&str, Dimension); 9] = [
@@ -114,6 +117,13 @@ const WINDOWS: [(&str, u64); 8] = [
     ("daily", 86_400_000),
 ];
 
+/// Windows of no fixed length, and numbers apart from their unit. What they count must not be taken for what is counted in
+/// another window.
+fn is_unfit_window(word: &[u8]) -> bool {
+    const UNFIT: [&str; 9] = ["week", "weekly", "weeks", "month", "monthly", "months", "year", "yearly", "annual"];
+    UNFIT.iter().any(|known| is(word, known)) || word.iter().all(u8::is_ascii_digit)
+}
+
 /// Reads the name of a counter field; `None` if it is not one.
 pub(super) fn read(field: &[u8]) -> Option<(QuotaName<'_>, Role)> {
     let mut words = words(field);
@@ -135,6 +145,8 @@ pub(super) fn read(field: &[u8]) -> Option<(QuotaName<'_>, Role)> {
             token_kind = Some(found);
         } else if let Some(found) = window(word) {
             window_ms = Some(found);
+        } else if is_unfit_window(word) {
+            return None;
         } else if !is(word, "per") {
             has_other_words = true;
         }
