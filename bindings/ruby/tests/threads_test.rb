@@ -1,6 +1,7 @@
 # frozen_string_literal: true
 
 require_relative "helper"
+require "minitest/mock"
 
 # Many threads on one engine, closing under load, signals, and the garbage collector.
 class ThreadsTest < Minitest::Test
@@ -91,21 +92,37 @@ class ThreadsTest < Minitest::Test
     end
   end
 
-  # A thread that is stopped in the middle of a call resumes it after the engine was closed and still finds it there.
+  # A call that is under way when the engine is closed still finds it there. Who comes home last frees it.
   def test_closing_during_a_call
-    permits = Grate::Permits.new
-    held = permits.idle.pop
-    refute permits.close, "the engine would be freed under a call"
-    permits.idle << held
-    assert_raises(Grate::ClosedEngineError) { permits.idle.pop }
-    assert permits.close, "the call is over"
-    refute permits.close, "the engine would be freed twice"
+    Dir.mktmpdir do |dir|
+      path = File.join(dir, "state")
+      engine = Grate::Engine.new(config(a: []), state_path: path)
+      there = -> { File.read("/proc/self/maps").include?(path) }
+      headers = Enumerator.new do |fields|
+        engine.close
+        assert_raises(Grate::ClosedEngineError) { engine.acquire("api") }
+        assert_raises(Grate::ClosedEngineError) { engine.metrics }
+        assert there.call, "the engine was freed under a call"
+        fields.yield("x-thread", "1")
+      end
+      engine.acquire("api").complete(headers: headers)
+      refute there.call, "the engine was not freed"
+      engine.close
+      assert_raises(Grate::ClosedEngineError) { engine.metrics }
+    end
+  end
 
-    permits = Grate::Permits.new
-    permits.idle << permits.another
-    assert permits.close
-    assert_raises(Grate::ClosedEngineError) { permits.another }
-    refute permits.close, "the engine would be freed twice"
+  # Calls of other threads while the one that closes the engine is stopped half way.
+  def test_calls_during_closing
+    engine = Grate::Engine.new(config(a: []), clock: clock)
+    events = []
+    engine.instance_variable_get(:@idle).define_singleton_method(:extend) do |kind|
+      super(kind)
+      2.times { events << engine.metrics.acquires }
+    end
+    Grate::Native.stub(:grate_engine_free, ->(_) { events << :freed }) { engine.close }
+    assert_equal [0, 0, :freed], events
+    assert_raises(Grate::ClosedEngineError) { engine.metrics }
   end
 
   def test_threads_that_are_killed
@@ -147,6 +164,25 @@ class ThreadsTest < Minitest::Test
     assert_equal 0, engine.metrics.leases_in_flight
   ensure
     trap("USR1", before || "DEFAULT")
+  end
+
+  # At exit, finalizers run in any order.
+  def test_finalizers_may_use_an_engine_that_is_gone
+    out, status = ruby(<<~RUBY)
+      require "grate"
+      engine = nil
+      use = proc do
+        puts engine.acquire("api").complete(http_status: 200) || "open"
+      rescue => e
+        puts e.message
+        engine.close
+      end
+      watched = Array.new(20) { Object.new.tap { |object| ObjectSpace.define_finalizer(object, use) } }
+      engine = Grate::Engine.new({ providers: [{ name: "a" }], capabilities: [{ name: "api", providers: [{ provider: "a" }] }] })
+      watched << Array.new(20) { Object.new.tap { |object| ObjectSpace.define_finalizer(object, use) } }
+    RUBY
+    assert status.success?, out
+    assert_equal ["open\n", "this engine is closed\n"], out.lines.uniq.sort
   end
 
   def test_engines_and_clocks_are_collected_in_any_order

@@ -40,9 +40,10 @@ module Grate
       code = Native.grate_engine_new(settings, out, error + Scratch::ERROR)
       raise error.failure(code) unless code == Constants::OK
 
-      @permits = Permits.new(shared: !state_path.nil?)
+      pointer = out.read_pointer
+      @permits = Permits.new(pointer, shared: !state_path.nil?)
       @idle = @permits.idle
-      @pointer = FFI::AutoPointer.new(out.read_pointer, @permits)
+      @pointer = FFI::AutoPointer.new(pointer, @permits)
       @address = @pointer.address
       @providers = { 0 => nil } # names by address, which they keep as long as the engine
       @handle = @permits.handle = Fast && Fast::Handle.new(@address, @providers)
@@ -53,7 +54,7 @@ module Grate
     # May be called again.
     # @return [nil]
     def close
-      @pointer.free if @permits.close
+      @permits.close
       nil
     end
 

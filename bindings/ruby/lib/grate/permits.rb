@@ -8,17 +8,31 @@ module Grate
   # Who may call an engine, and when its memory may go.
   #
   # A call takes a permit, which is the scratch memory that it needs anyway, and gives it back (`idle.pop || another`,
-  # `idle << scratch`). To close an engine is to make `pop` raise and to collect the permits: if all are at home, no call is
-  # under way and none can begin, so the engine is freed at once. If not, the garbage collector frees it after the last
-  # call. So a call pays for nothing but a stack, whose operations are atomic under the interpreter lock: it works in signal
-  # handlers, where a Mutex does not.
+  # `idle << scratch`). To close an engine is to make `pop` raise; as soon as all permits are at home, no call is under way
+  # and none can begin, so the engine is freed. If one never comes home, because its thread was killed, the garbage collector
+  # frees the engine. So a call pays for nothing but a stack, whose operations are atomic under the interpreter lock: it works
+  # in signal handlers, where a Mutex does not.
   #
   # It is also the releaser of the engine's FFI::AutoPointer.
   # @api private
   class Permits
     # Those of engines in use, to be found after a fork.
     LIVE = {}.compare_by_identity
-    private_constant :LIVE
+    CLOSED = [ClosedEngineError, "this engine is closed"].freeze
+    private_constant :LIVE, :CLOSED
+
+    # What `idle` does when no further call may begin: it gives nothing away, and looks whether all is there.
+    module Closing
+      def pop
+        @permits.another
+      end
+
+      def <<(scratch)
+        super
+        @permits.free_if_unused
+      end
+    end
+    private_constant :Closing
 
     # In a child that was forked: no engine that was made before may be used there, unless its state is shared.
     def self.forked
@@ -29,8 +43,10 @@ module Grate
     # @return [Array<Scratch>] the permits that nobody has
     attr_reader :idle
 
+    # @param pointer [FFI::Pointer] the engine
     # @param shared [Boolean] whether a forked child may use the engine as well
-    def initialize(shared: false)
+    def initialize(pointer, shared: false)
+      @engine = [pointer] # whoever takes it out frees it
       @shared = shared
       @pid = Process.pid
       @made = [] # one element per permit, as only its `<<` is atomic
@@ -54,70 +70,77 @@ module Grate
     def another
       # In this order: `close` first refuses, then counts.
       @made << nil
-      raise refusal if @refusal
+      return Scratch.new unless @refusal
 
-      Scratch.new
+      @made.pop
+      free_if_unused
+      raise(*@refusal)
     end
 
-    # Lets no further call begin.
-    # @return [Boolean] whether none is under way, so that the engine may be freed now: true once at most
+    # Lets no further call begin, and frees the engine after the last one.
+    # @return [void]
     def close
-      refuse(ClosedEngineError, "this engine is closed") unless @refusal
-      home = 0
-      home += 1 while @idle.shift
-      home == @made.size
+      refuse(CLOSED) unless @refusal
+      free_if_unused
+    end
+
+    # Frees the engine if all permits are at home and no more are given.
+    # @return [void]
+    def free_if_unused
+      free if @refusal && @idle.size == @made.size
     end
 
     # @return [Boolean]
     def closed?
-      @refusal == ClosedEngineError
+      @refusal == CLOSED
     end
 
     # This process is a child of the one that made the engine.
     # @return [void]
     def forked
-      refuse(ForkedEngineError, "this engine was made in process #{@pid}, of which this process (#{Process.pid}) is a " \
-                                "fork: make an engine after the fork, or with a state_path")
+      refuse([ForkedEngineError, "this engine was made in process #{@pid}, of which this process (#{Process.pid}) is a " \
+                                 "fork: make an engine after the fork, or with a state_path"])
     end
 
-    # Frees the engine. A child that has only a copy leaves it alone.
-    # @param pointer [FFI::Pointer]
+    # Nothing refers to the engine any more, or the process ends. Then finalizers of others may still call it: they find no
+    # permit.
     # @return [void]
-    def call(pointer)
-      LIVE.delete(self)
+    def call(_pointer)
       @handle&.close
-      Native.grate_engine_free(pointer) if @shared || Process.pid == @pid
+      @idle.clear
+      @refusal ||= CLOSED
+      free
     end
 
     private
 
-    def refusal
-      @refusal.new(@message)
+    # Frees the engine, once. A child that has only a copy leaves it alone.
+    def free
+      LIVE.delete(self)
+      pointer = @engine.pop
+      Native.grate_engine_free(pointer) if pointer && (@shared || Process.pid == @pid)
     end
 
-    def refuse(error, message)
-      @message = message
-      @refusal = error
+    # @param refusal [Array(Class, String)] what calls raise from now on
+    def refuse(refusal)
       @handle&.close
-      permits = self
-      pop_instead { raise permits.send(:refusal) }
+      @idle.instance_variable_set(:@permits, self)
+      @idle.extend(Closing)
+      @refusal = refusal # last: until then `another` gives permits, from then on none leaves home
     end
 
     # For Ruby 3.0, which has no hook for forks: asks at each call who is calling.
     def check_each_call
       permits = self
       pid = @pid
-      pop_instead do
-        next super() if Process.pid == pid
+      @idle.extend(Module.new do
+        define_method(:pop) do
+          next super() if Process.pid == pid
 
-        permits.forked
-        pop
-      end
-    end
-
-    # What `idle.pop` does from now on.
-    def pop_instead(&block)
-      @idle.extend(Module.new { define_method(:pop, &block) })
+          permits.forked
+          pop
+        end
+      end)
     end
   end
 
