@@ -11,7 +11,7 @@ Gem::Specification.new do |spec|
                      "request will use before it is sent, and learns from the responses. Needs the library libgrate."
   spec.license = "Apache-2.0"
   spec.required_ruby_version = ">= 3.0"
-  spec.files = Dir["lib/**/*.rb", "ext/**/*.{c,rb}", "README.md", base: __dir__].sort
+  spec.files = Dir["lib/**/*.rb", "ext/**/*.{c,rb}", "README.md", "LICENSE", base: __dir__].sort
   spec.extensions = ["ext/grate_fast/extconf.rb"] # optional: without a compiler the gem is pure Ruby
   spec.metadata = { "rubygems_mfa_required" => "true" }
 

@@ -2,6 +2,7 @@
 
 require_relative "helper"
 require "net/http"
+require "rubygems/package"
 require "socket"
 
 # The examples of the README run as they stand, and the gem can be built.
@@ -83,7 +84,10 @@ class ReadmeTest < Minitest::Test
       out, status = Open3.capture2e(RbConfig.ruby, "-S", "gem", "build", "libgrate.gemspec", "-o", gem,
                                     chdir: BINDING)
       assert status.success?, out
+      assert_includes Gem::Package.new(gem).contents, "LICENSE"
     end
+    licenses = [ROOT, BINDING].map { |dir| File.read(File.join(dir, "LICENSE")) }
+    assert_equal licenses.first, licenses.last
     out, status = ruby("require 'libgrate'; print Grate::VERSION")
     assert_equal [Grate::VERSION, true], [out, status.success?]
   end
