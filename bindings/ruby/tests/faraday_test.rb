@@ -216,6 +216,16 @@ class FaradayTest < Minitest::Test
     assert_equal [3, 0], [used("first"), two.provider_state("first").consecutive_failures]
   end
 
+  def test_a_thread_that_is_killed_at_the_worst_time
+    url = serve { |socket| answer(socket, 200) }
+    %i[made completed].each do |time|
+      @two = killing(:first, time)
+      connection = connect(two, providers: { first: url })
+      Thread.new { connection.get("/") { |request| request.options.context = { grate: { explain: true } } } }.join
+      assert_equal [1, 0], [two.metrics.acquires, two.metrics.leases_in_flight], time
+    end
+  end
+
   def test_a_caller_who_breaks_off_a_stream
     long = serve { |socket| answer(socket, 200, "x" * 100_000) }
     connection = connect(two, providers: { "first" => long, "second" => long })
@@ -294,6 +304,7 @@ class FaradayTest < Minitest::Test
     assert_match(/no base URL for provider "first"/, error.message)
     assert_settled 2
     assert_equal [2, 2], [two.metrics.cancellations, used("first")]
+    assert_raises(KeyError) { connect(two, providers: both, prepare: ->(*) { two.close || raise(KeyError) }).get("/") }
   end
 
   def test_waiting

@@ -34,6 +34,20 @@ module Helper
     @engine ||= Grate::Engine.new(config(a: [quota(2), quota(1000, "tokens")], b: [quota(100)]), clock: clock)
   end
 
+  # An engine whose callers are killed by another thread when it has `:made` a lease that is explained, or when that is
+  # `:completed`.
+  def killing(provider, time)
+    kill = -> { Thread.new(Thread.current, &:kill).join }
+    Class.new(Grate::Engine) do
+      define_method(:route) do |*wish|
+        super(*wish).tap do |lease|
+          kill.call if time == :made
+          lease.define_singleton_method(:complete) { |**told| kill.call && super(**told) } if time == :completed
+        end
+      end
+    end.new(config(provider => []))
+  end
+
   # Runs Ruby code in a process of its own.
   # @return [Array(String, Process::Status)] what it prints, to both streams, and how it ends
   def ruby(code, environment = {})

@@ -66,6 +66,14 @@ class LeaseTest < Minitest::Test
     assert_equal [4, 0], counts
   end
 
+  def test_a_thread_that_is_killed_at_the_worst_time
+    %i[made completed].each do |time|
+      @engine = killing(:a, time)
+      Thread.new { engine.acquire("api", explain: true) { :sent } }.join
+      assert_equal [1, 0], counts
+    end
+  end
+
   def test_a_refused_complete_is_an_exception_of_the_caller
     assert_raises(Grate::InvalidArgumentError) { engine.acquire("api") { |lease| lease.complete(outcome: :sucess) } }
     assert_equal [1, 0], counts

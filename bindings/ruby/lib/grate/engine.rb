@@ -134,14 +134,15 @@ module Grate
     # @raise [NoProviderAvailableError, UnknownCapabilityError, InvalidArgumentError, CapacityError]
     def acquire(capability, tokens: nil, input_tokens: nil, output_tokens: nil, bytes: nil, cost_micro_usd: nil,
                 exclude: nil, headroom: nil, explain: false)
-      lease = @handle&.acquire(self, capability, tokens, input_tokens, output_tokens, bytes, cost_micro_usd, exclude,
-                               headroom, explain) ||
-              route(true, capability, tokens, input_tokens, output_tokens, bytes, cost_micro_usd, exclude, headroom,
-                    explain)
       # Not by `&block`, with which the keywords of every call would take a slower way.
-      return lease unless defined?(yield)
+      if defined?(yield)
+        return settling([capability, tokens, input_tokens, output_tokens, bytes, cost_micro_usd, exclude, headroom,
+                         explain]) { |lease| yield lease }
+      end
 
-      settling(lease) { yield lease }
+      @handle&.acquire(self, capability, tokens, input_tokens, output_tokens, bytes, cost_micro_usd, exclude, headroom,
+                       explain) ||
+        route(true, capability, tokens, input_tokens, output_tokens, bytes, cost_micro_usd, exclude, headroom, explain)
     end
 
     # Settles the lease of a request that was sent: frees its slot, corrects the estimate to the actual usage, and learns
@@ -329,20 +330,6 @@ module Grate
       cold { |s| Native.grate_engine_cancel(@address, lease, s.address + Scratch::ERROR) }
     end
 
-    # Settles a lease when the block is left.
-    # @api private
-    def settling(lease)
-      settlement = { outcome: :cancelled }
-      value = yield lease
-      settlement = {}
-      value
-    rescue Exception => e
-      settlement = { outcome: Failure.outcome(e) }
-      raise
-    ensure
-      lease.ensure_settled(**settlement)
-    end
-
     private
 
     MAX_QUOTAS = 32 # of a provider
@@ -372,6 +359,21 @@ module Grate
       raise InvalidArgumentError, "this lease was made by another engine" unless equal?(lease.engine)
 
       lease
+    end
+
+    # {#acquire} with a block. The thread may be killed at any time, but not while the lease is made or settled.
+    def settling(wish)
+      lease = nil
+      settlement = { outcome: :cancelled }
+      Thread.handle_interrupt(Lease::UNDISTURBED) { lease = @handle&.acquire(self, *wish) || route(true, *wish) }
+      value = yield lease
+      settlement = {}
+      value
+    rescue Exception => e
+      settlement = { outcome: Failure.outcome(e) } if lease
+      raise
+    ensure
+      Thread.handle_interrupt(Lease::UNDISTURBED) { lease&.ensure_settled(**settlement) }
     end
 
     # {#select} and {#acquire}.

@@ -81,13 +81,12 @@ module Grate
       raise InvalidArgumentError, "parallel requests cannot be routed" if env.parallel?
 
       asked = { capability: @capability, **(env.request.context || {}).fetch(:grate, {}) }
-      tried = Array(asked.delete(:exclude)).map(&:to_s)
+      asked[:exclude] = Array(asked[:exclude]).map(&:to_s)
       deadline = now + @max_wait
       last = nil
       @max_attempts.times do
-        lease = acquire(asked, tried, deadline, last) or break
-        tried << lease.provider
-        last, again = try(env, lease)
+        result, again = try(env, asked, deadline, last)
+        last = result || last
         break unless again
       end
       last.call
@@ -95,9 +94,38 @@ module Grate
 
     private
 
-    # @return [Lease, nil] nil if there is nobody else to try
-    def acquire(asked, tried, deadline, last)
-      @engine.acquire(asked.fetch(:capability), **asked.reject { |name, _| name == :capability }, exclude: tried)
+    # @return [Array(Proc, Boolean), nil] what gives the result to the caller, and whether another provider may be tried;
+    #   nil if there is nobody else
+    def try(env, asked, deadline, last)
+      response = send_to_next(env, asked, deadline, last) or return
+      [-> { response }, repeat?(env.method, response.status)]
+    rescue ::Faraday::Error => e
+      [-> { raise e }, repeat?(env.method, answer_of(e).first, e)]
+    end
+
+    # One attempt, which settles the lease however it ends.
+    # @return [Faraday::Response, nil] nil if there is nobody else to try
+    def send_to_next(env, asked, deadline, last)
+      lease = aimed = told = nil
+      acquire(asked, deadline, last) { |made| lease = made } or return
+      asked[:exclude] << lease.provider
+      aimed = aim(env, lease.provider)
+      response = @app.call(aimed)
+      told = { http_status: response.status, headers: response.headers }
+      lease.ensure_settled(**told, **(@usage ? @usage.call(response) : {}))
+      response
+    rescue Exception => e
+      told ||= settlement(e) if aimed # if there was an answer, it is the hook that failed
+      raise
+    ensure
+      Thread.handle_interrupt(Lease::UNDISTURBED) { settle(lease, aimed, told) if lease }
+    end
+
+    # @yieldparam lease [Lease] to be kept: the thread cannot be killed meanwhile
+    # @return [Object, nil] what the block returns; nil if there is nobody else to try
+    def acquire(asked, deadline, last)
+      wish = asked.reject { |name, _| name == :capability }
+      Thread.handle_interrupt(Lease::UNDISTURBED) { yield @engine.acquire(asked.fetch(:capability), **wish) }
     rescue NoProviderAvailableError => e
       wait = e.retry_after
       unless wait && now + wait <= deadline
@@ -108,14 +136,6 @@ module Grate
 
       sleep([wait, SHORTEST_WAIT].max)
       retry
-    end
-
-    # @return [Array(Proc, Boolean)] what gives the result to the caller, and whether another provider may be tried
-    def try(env, lease)
-      response = send_to(env, lease)
-      [-> { response }, repeat?(env.method, response.status)]
-    rescue ::Faraday::Error => e
-      [-> { raise e }, repeat?(env.method, answer_of(e).first, e)]
     end
 
     # The request as it goes to the provider.
@@ -134,18 +154,11 @@ module Grate
       aimed
     end
 
-    # One attempt, which settles the lease however it ends.
-    def send_to(env, lease)
-      aimed = aim(env, lease.provider)
-      response = @app.call(aimed)
-      told = { http_status: response.status, headers: response.headers }
-      lease.ensure_settled(**told, **(@usage ? @usage.call(response) : {}))
-      response
-    rescue Exception => e
-      told ||= settlement(e) # if there was an answer, it is the hook that failed
-      raise
-    ensure
-      aimed ? lease.ensure_settled(**(told || { outcome: :cancelled })) : lease.cancel
+    # Settles the lease unless that is done.
+    def settle(lease, aimed, told)
+      lease.ensure_settled(sent: !aimed.nil?, **(told || { outcome: :cancelled }))
+    rescue InvalidArgumentError
+      lease.ensure_settled(outcome: :cancelled) # the status is none
     end
 
     def settlement(error)

@@ -10,6 +10,10 @@ module Grate
   # The part in C, if there is one, keeps the fields and goes over the methods that know them: `initialize`, the readers, `raw`,
   # `settle` and `settled!`.
   class Lease < Decision
+    # For Thread.handle_interrupt: a lease is made and kept, or settled, without the end of the thread in between.
+    # @api private
+    UNDISTURBED = { Object => :never }.freeze
+
     # @return [Integer] the number that {Engine#complete} and {Engine#cancel} take as well
     attr_reader :id
 
@@ -47,12 +51,15 @@ module Grate
       @settled == true
     end
 
-    # Completes the lease unless that is done: for blocks and clients that must not leave one behind.
+    # Settles the lease unless that is done: for blocks and clients that must not leave one behind.
+    # @param sent [Boolean] whether to complete it, or to cancel it
     # @param settlement [Hash] arguments for {#complete}
     # @return [nil]
     # @api private
-    def ensure_settled(**settlement)
-      complete(**settlement) unless settled?
+    def ensure_settled(sent: true, **settlement)
+      return if settled?
+
+      sent ? complete(**settlement) : cancel
     rescue StaleLeaseError, ClosedEngineError, ForkedEngineError
       nil # settled through its number, expired, gone with the engine, or the parent's: nothing is left to settle
     end
