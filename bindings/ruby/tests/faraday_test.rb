@@ -180,6 +180,16 @@ class FaradayTest < Minitest::Test
     assert_settled 4
   end
 
+  def test_no_tls_on_the_connection
+    server = TCPServer.new("127.0.0.1", 0)
+    thread = Thread.new { loop { server.accept.tap { |socket| socket.write("not TLS\r\n") }.close } }
+    (@cleanup ||= []) << [thread, server]
+    both = { first: "https://127.0.0.1:#{server.addr[1]}", second: serve { |socket| answer(socket, 200) } }
+    assert_equal 200, connect(two, providers: both).post("/", "hello").status
+    assert_equal [0, 1, 1], [used("first"), two.provider_state("first").consecutive_failures, used("second")]
+    assert_settled 2
+  end
+
   def test_an_answer_that_does_not_come
     slow = serve { sleep }
     good = serve { |socket| answer(socket, 200) }

@@ -2,6 +2,7 @@
 
 require_relative "helper"
 require "net/http"
+require "openssl"
 require "timeout"
 
 # How blocks settle, and what exceptions mean.
@@ -114,6 +115,9 @@ class LeaseTest < Minitest::Test
       Timeout::Error.new => [:timeout, false], Errno::ETIMEDOUT.new => [:timeout, false], caused => [:timeout, true],
       Errno::ECONNREFUSED.new => [:server_error, true], SocketError.new => [:server_error, true],
       wrapping.new => [:server_error, true], EOFError.new => [:server_error, false],
+      OpenSSL::SSL::SSLError.new("SSL_connect: certificate verify failed") => [:server_error, true],
+      OpenSSL::SSL::SSLError.new("SSL_read: unexpected eof") => [:server_error, false],
+      Errno::ECONNRESET.new("SSL_connect") => [:server_error, true], IOError.new("SSL_connect") => [:cancelled, false],
       Errno::ENOENT.new => [:cancelled, false], ArgumentError.new => [:cancelled, false], Interrupt.new => [:cancelled, false]
     }.each do |error, (outcome, unsent)|
       assert_equal [outcome, unsent], [Grate::Failure.outcome(error), Grate::Failure.unsent?(error)], error.inspect

@@ -10,7 +10,9 @@ module Grate
     BROKEN = [*UNSENT, *%w[Errno::ECONNRESET Errno::ECONNABORTED Errno::EPIPE Errno::ENOTCONN Errno::ENETDOWN
                            Errno::EHOSTDOWN EOFError OpenSSL::SSL::SSLError Net::ProtocolError Net::HTTPBadResponse
                            Net::HTTPHeaderSyntaxError Faraday::ConnectionFailed Faraday::SSLError]].freeze
-    private_constant :UNSENT, :TIMEOUT, :BROKEN
+    # What OpenSSL says of a handshake, before which nothing is sent.
+    HANDSHAKE = /SSL_connect|certificate verify failed|does not match the server certificate/.freeze
+    private_constant :UNSENT, :TIMEOUT, :BROKEN, :HANDSHAKE
 
     # The outcome of a request that may have been sent: `:timeout`, `:server_error` if the connection failed, or
     # `:cancelled` for all else, such as a bug of the caller, which says nothing of the provider. It looks at the
@@ -23,19 +25,20 @@ module Grate
       any?(exception, BROKEN) ? :server_error : :cancelled
     end
 
-    # Whether the exception says that no connection was made, so that nothing can have been sent. Only ask if it can have
-    # come from nothing but the request.
+    # Whether the exception says that no connection was made, or no TLS on it, so that nothing can have been sent. Only ask
+    # if it can have come from nothing but the request.
     # @param exception [Exception]
     # @return [Boolean]
     def self.unsent?(exception)
-      any?(exception, UNSENT)
+      any?(exception, UNSENT) || any?(exception, BROKEN) { |found| HANDSHAKE.match?(found.message.b) }
     end
 
-    # By name, as most of these classes belong to libraries that need not be loaded.
+    # By name, as most of these classes belong to libraries that need not be loaded. A block tells more of those found.
     def self.any?(exception, names)
       chain = [exception]
       while (found = chain.last)
-        return true if found.class.ancestors.any? { |kind| names.include?(kind.name) }
+        named = found.class.ancestors.any? { |kind| names.include?(kind.name) }
+        return true if named && (!block_given? || yield(found))
 
         inner = found.respond_to?(:wrapped_exception) && found.wrapped_exception
         chain << (inner.is_a?(Exception) ? inner : found.cause)

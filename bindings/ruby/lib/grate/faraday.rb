@@ -22,13 +22,13 @@ module Grate
   # A lease is settled on every path, also if the thread is killed:
   #
   # - An answer: with its status and headers, and what the `usage` hook reads from its body.
-  # - No connection could be made: as a server error, with nothing counted, because nothing was sent.
+  # - No connection could be made, or no TLS on it: as a server error, with nothing counted, because nothing was sent.
   # - A timeout, or a connection that breaks: as such, with the estimated usage, because the provider may have counted it.
   # - The caller gives up (an exception of its own, `throw`, the end of the thread): as cancelled, counted too.
   #
   # Another provider is tried after an answer that says that the request was not carried out (401, 402, 403, 429, 503, 529)
-  # or if no connection could be made; after 408, other 5xx, timeouts and broken connections only if the method is
-  # idempotent. If there is no other, the caller gets the last answer or exception as without this middleware.
+  # or if no connection could be made, or no TLS on it; after 408, other 5xx, timeouts and broken connections only if the
+  # method is idempotent. If there is no other, the caller gets the last answer or exception as without this middleware.
   #
   # The capability and the arguments of {Engine#acquire} can be given per request in `context[:grate]`: `capability`,
   # `tokens`, `input_tokens`, `output_tokens`, `bytes`, `cost_micro_usd`, `exclude`, `headroom`.
