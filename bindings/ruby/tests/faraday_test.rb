@@ -303,17 +303,44 @@ class FaradayTest < Minitest::Test
     assert_equal [5, 0], [two.remaining_quota("first", :requests), two.provider_state("first").consecutive_failures]
   end
 
+  def test_a_usage_that_cannot_be_told
+    url = serve { |socket| answer(socket, 200) }
+    [-> { raise KeyError }, -> { { tokens: -1 } }, -> { { tokns: 1 } }, -> { 7 }].each.with_index(1) do |wrong, i|
+      connection = connect(two, providers: { first: url }, usage: ->(_) { wrong.call })
+      assert_output("", /usage of a response cannot be told, it counts as estimated/) do
+        assert_equal 200, connection.get("/") { |request| request.options.context = { grate: { tokens: 10 } } }.status
+      end
+      assert_equal 10 * i, used("first", :tokens)
+      assert_settled i
+    end
+  end
+
+  def test_the_usage_of_successes_only
+    asked = []
+    first = serve { |socket| answer(socket, 429, "not JSON") }
+    second = serve { |socket| answer(socket, 200, "[7]") }
+    connection = connect(two, providers: { first: first, second: second },
+                              usage: ->(response) { (asked << JSON.parse(response.body)) && nil })
+    assert_silent { assert_equal 200, connection.post("/", "hello").status }
+    assert_equal [[7]], asked
+    assert_settled 2
+  end
+
+  # The lease is settled even so, and the caller gets the answer.
+  def test_a_status_that_is_none
+    url = serve { |socket| answer(socket, "099") }
+    assert_equal 99, connect(two, providers: { first: url }).get("/").status
+    assert_settled 1
+  end
+
   def test_hooks_that_fail
     url = serve { |socket| answer(socket, 200) }
     both = { first: url, second: url }
-    assert_raises(KeyError) { connect(two, providers: both, usage: ->(_) { raise KeyError }).get("/") }
-    assert_raises(Grate::InvalidArgumentError) { connect(two, providers: both, usage: ->(_) { { tokens: -1 } }).get("/") }
-    assert_settled 2
     assert_raises(KeyError) { connect(two, providers: both, prepare: ->(*) { raise KeyError }).get("/") }
     error = assert_raises(Grate::InvalidArgumentError) { connect(two, providers: { second: url }).get("/") }
     assert_match(/no base URL for provider "first"/, error.message)
-    assert_settled 2
-    assert_equal [2, 2], [two.metrics.cancellations, used("first")]
+    assert_settled 0
+    assert_equal [2, 0], [two.metrics.cancellations, used("first")]
     assert_raises(KeyError) { connect(two, providers: both, prepare: ->(*) { two.close || raise(KeyError) }).get("/") }
   end
 

@@ -21,7 +21,7 @@ module Grate
   #
   # A lease is settled on every path, also if the thread is killed:
   #
-  # - An answer: with its status and headers, and what the `usage` hook reads from its body.
+  # - An answer: with its status and headers, and, if it is a success, what the `usage` hook reads from its body.
   # - No connection could be made, or no TLS on it: as a server error, with nothing counted, because nothing was sent.
   # - A timeout, or a connection that breaks: as such, with the estimated usage, because the provider may have counted it.
   # - The caller gives up (an exception of its own, `throw`, the end of the thread): as cancelled, counted too.
@@ -49,8 +49,8 @@ module Grate
     # @param providers [Hash] by name: the base URL, or `{ url:, headers: }`. The URL takes the place of the connection's;
     #   the path of the request is appended to it.
     # @param capability [String, Symbol, nil] needed if the requests do not tell theirs
-    # @param usage [#call, nil] takes the Faraday::Response of each attempt, returns the usage for {Engine#complete}, such as
-    #   `{ tokens: 1043 }`
+    # @param usage [#call, nil] takes the Faraday::Response of a success, returns the usage for {Engine#complete}, such as
+    #   `{ tokens: 1043 }`, or nil. What it raises becomes a warning, and the usage is as estimated.
     # @param prepare [#call, nil] takes the Faraday::Env and the provider before each attempt, to change the body or headers
     # @param max_attempts [Integer] how many providers to try, at least 1; all by default
     # @param max_wait [Numeric] for how many seconds in all a request may wait until a provider is available
@@ -112,10 +112,10 @@ module Grate
       aimed = aim(env, lease.provider)
       response = @app.call(aimed)
       told = { http_status: response.status, headers: response.headers }
-      lease.ensure_settled(**told, **(@usage ? @usage.call(response) : {}))
+      tell_usage(lease, told, response) if @usage && response.success?
       response
     rescue Exception => e
-      told ||= settlement(e) if aimed # if there was an answer, it is the hook that failed
+      told ||= settlement(e) if aimed
       raise
     ensure
       Thread.handle_interrupt(Lease::UNDISTURBED) { settle(lease, aimed, told) if lease }
@@ -152,6 +152,13 @@ module Grate
       aimed.body.rewind if aimed.body.respond_to?(:rewind)
       @prepare&.call(aimed, provider)
       aimed
+    end
+
+    # Settles the lease of a success with its usage. If the hook fails, the caller gets the answer all the same.
+    def tell_usage(lease, told, response)
+      lease.ensure_settled(**told, **(@usage.call(response) || {}))
+    rescue StandardError => e
+      warn("libgrate: the usage of a response cannot be told, it counts as estimated: #{e.class}: #{e.message[0, 200]}")
     end
 
     # Settles the lease unless that is done.
