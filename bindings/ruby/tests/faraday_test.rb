@@ -358,6 +358,19 @@ class FaradayTest < Minitest::Test
     assert_equal 0, engine.metrics.leases_in_flight
   end
 
+  # How long a slot stays taken is only estimated: without a known latency, as until the lease expires.
+  def test_waiting_for_a_slot
+    url = serve { |socket| answer(socket, 200) }
+    engine = Grate::Engine.new(config(first: [quota(1, "concurrency")]))
+    lease = engine.acquire("api")
+    error = assert_raises(Grate::NoProviderAvailableError) { connect(engine, providers: { first: url }, max_wait: 0.1).get("/") }
+    assert_operator error.retry_after, :>, 60
+    thread = Thread.new { sleep(0.1) && lease.complete }
+    assert_equal 200, connect(engine, providers: { first: url }, max_wait: 30).get("/").status
+    assert_operator engine.metrics.none_available, :<, 20
+    thread.join
+  end
+
   def test_what_it_does_not_take
     app = ->(_) { flunk }
     middleware = Grate::FaradayMiddleware.new(app, engine: two, providers: UPSTREAMS)

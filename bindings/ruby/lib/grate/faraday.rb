@@ -42,7 +42,9 @@ module Grate
     NOTHING_SENT = { outcome: :server_error, requests: 0, tokens: 0, input_tokens: 0, output_tokens: 0, bytes: 0,
                      cost_micro_usd: 0 }.freeze
     SHORTEST_WAIT = 0.001 # seconds, so that a wait that is over while others are served does not become a busy one
-    private_constant :NOTHING_SENT, :SHORTEST_WAIT
+    LONGEST_GUESS = 0.05 # seconds for which an estimated wait is believed: leases end earlier
+    ESTIMATED = %i[concurrency probe].freeze # what holds a provider for a time that is only estimated
+    private_constant :NOTHING_SENT, :SHORTEST_WAIT, :LONGEST_GUESS, :ESTIMATED
 
     # @param app [#call] the rest of the stack
     # @param engine [Engine]
@@ -127,8 +129,7 @@ module Grate
       wish = asked.reject { |name, _| name == :capability }
       Thread.handle_interrupt(Lease::UNDISTURBED) { yield @engine.acquire(asked.fetch(:capability), **wish) }
     rescue NoProviderAvailableError => e
-      wait = e.retry_after
-      unless wait && now + wait <= deadline
+      unless (wait = pause(e, deadline - now))
         return if last
 
         raise
@@ -136,6 +137,15 @@ module Grate
 
       sleep([wait, SHORTEST_WAIT].max)
       retry
+    end
+
+    # @return [Numeric, nil] seconds until it is worth while to try again, of the seconds left; nil if there are too few
+    def pause(none, left)
+      wait = none.retry_after
+      return unless wait && left.positive?
+      return [wait, LONGEST_GUESS, left].min if ESTIMATED.include?(none.held_by)
+
+      wait if wait <= left
     end
 
     # The request as it goes to the provider.
