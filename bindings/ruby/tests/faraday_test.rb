@@ -164,6 +164,14 @@ class FaradayTest < Minitest::Test
     assert_settled 1
   end
 
+  def test_queries_of_base_urls
+    seen = []
+    url = serve { |socket, head| seen << head[0].split[1] && answer(socket, 200) }
+    connection = connect(two, providers: { first: "#{url}?version=2" })
+    ["/chat?x=1", "/chat"].each { |path| connection.get(path) }
+    assert_equal ["/base/chat?version=2&x=1", "/base/chat?version=2"], seen
+  end
+
   def test_no_connection
     url = serve { |socket, _head, body| answer(socket, 200, body) }
     connection = connect(two, providers: { "first" => closed_port, "second" => url })

@@ -49,7 +49,7 @@ module Grate
     # @param app [#call] the rest of the stack
     # @param engine [Engine]
     # @param providers [Hash] by name: the base URL, or `{ url:, headers: }`. The URL takes the place of the connection's;
-    #   the path of the request is appended to it.
+    #   the path of the request is appended to its path, the query to its query.
     # @param capability [String, Symbol, nil] needed if the requests do not tell theirs
     # @param usage [#call, nil] takes the Faraday::Response of a success, returns the usage for {Engine#complete}, such as
     #   `{ tokens: 1043 }`, or nil. What it raises becomes a warning, and the usage is as estimated.
@@ -156,7 +156,7 @@ module Grate
       aimed = env.dup
       aimed.url = base.dup.tap do |url|
         url.path = base.path.chomp("/") + env.url.path
-        url.query = env.url.query
+        url.query = [base.query, env.url.query].compact.join("&") if env.url.query
       end
       aimed.request_headers = env.request_headers.merge(headers)
       aimed.body.rewind if aimed.body.respond_to?(:rewind)
