@@ -135,7 +135,9 @@ deny: ## licences, sources and duplicates of the dependencies, by deny.toml (nee
 advisories: ## known weaknesses of the dependencies (needs cargo-deny, and asks GitHub)
 	$(CARGO) deny --workspace check advisories
 
-install: all top ## install library, headers, pkg-config and CMake files and grate-top below DESTDIR and PREFIX
+install: ## install library, headers, pkg-config and CMake files and grate-top below DESTDIR and PREFIX
+	@# Who installs may have no cargo, as under sudo: then what is built already.
+	@! command -v $(CARGO) >/dev/null || $(MAKE) all top
 	PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" scripts/install.sh install $(LIB)
 
 uninstall: ## remove what install installed

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::config::NS_PER_SEC;
 use crate::engine::{Metrics, ProviderState};
 use crate::health::Circuit;
 use crate::provider::Counters;
@@ -81,7 +82,7 @@ pub(crate) fn prometheus(metrics: &Metrics, providers: &[(&str, ProviderState<'_
                         "grate_{name}{{provider=\"{}\",dimension=\"{}\",window_seconds=\"{}\"",
                         escaped(provider),
                         q.dimension.name(),
-                        q.window_ns as f64 / 1e9
+                        seconds(q.window_ns)
                     );
                     if let Some(pool) = q.pool.and_then(|pool| pool.to_str().ok()) {
                         let _ = write!(out, ",pool=\"{}\"", escaped(pool));
@@ -92,6 +93,12 @@ pub(crate) fn prometheus(metrics: &Metrics, providers: &[(&str, ProviderState<'_
         });
     }
     out
+}
+
+/// Nanoseconds as seconds, all digits that matter.
+fn seconds(ns: u64) -> String {
+    let text = format!("{}.{:09}", ns / NS_PER_SEC, ns % NS_PER_SEC);
+    text.trim_end_matches('0').trim_end_matches('.').into()
 }
 
 /// A label value: backslashes and quotes escaped. Names have no line ends.

@@ -173,6 +173,16 @@ pub unsafe extern "C" fn grate_capability_config_init(config: *mut grate_capabil
     unsafe { abi::init(config, size) }
 }
 
+/// An integer in which 0 means "not given" and `GRATE_ZERO` a true zero.
+#[inline]
+pub(super) fn given(value: u64) -> Option<u64> {
+    match value {
+        0 => None,
+        GRATE_ZERO => Some(0),
+        n => Some(n),
+    }
+}
+
 /// A reserved field that a later version may give a meaning to.
 #[inline]
 pub(super) fn reserved(value: u32, what: &str) -> Result<(), Failure> {
@@ -242,7 +252,7 @@ unsafe fn quota(c: &grate_quota_config) -> Result<QuotaConfig, Failure> {
         limit: c.limit,
         window_ns: c.window_ns,
         strategy: strategy(c.strategy)?,
-        burst: (c.burst != 0).then_some(c.burst),
+        burst: given(c.burst),
         phase_ns: (c.phase_ns != 0).then_some(c.phase_ns),
         // SAFETY: the caller's promise.
         pool: unsafe { abi::optional_name(c.pool, "grate_quota_config.pool") }?.map(Into::into),

@@ -33,8 +33,10 @@ impl<'a> Field<'a> {
     /// with a comma: repeats that agree are one value, others are no value.
     pub(super) fn single<T: PartialEq>(&self, read: impl Fn(&'a [u8]) -> Option<T>) -> Option<T> {
         agreed(self.lines().iter().map(|line| {
-            // A value may have a comma of its own (HTTP-date), so whole first.
-            read(line).or_else(|| agreed(members(line).map(&read)))
+            // A value may have a comma of its own (HTTP-date), so whole first. Members that agree are written alike: 5,005 is one
+            // number, and no two.
+            let alike = || agreed(members(line).map(Some)).and_then(&read);
+            read(line).or_else(alike)
         }))
     }
 }

@@ -162,7 +162,9 @@ impl<'a> Fields<'a> {
     fn report(&mut self, received_at_unix_ms: u64) -> Report {
         let mut report = Report {
             retry_after_ms: self.retry_after(received_at_unix_ms),
-            cached: self.age.single(number::count).is_some_and(|age| age > 0),
+            // Whatever is written there, but for zero.
+            cached: self.age.lines().iter().flat_map(|line| *line).any(u8::is_ascii_digit)
+                && self.age.single(number::count) != Some(0),
             quotas: [QuotaReport::unknown(Dimension::Requests); MAX_QUOTAS],
             quota_count: 0,
         };
