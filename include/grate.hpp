@@ -266,7 +266,7 @@ protected:
 class MockClock : public Clock {
 public:
     explicit MockClock(std::chrono::milliseconds unix_time = {}) noexcept
-        : Clock(grate_clock_mock_new(detail::measured_ns(unix_time) / 1000000)) {}
+        : Clock(grate_clock_mock_new(unix_time.count() > 0 ? static_cast<std::uint64_t>(unix_time.count()) : 0)) {}
     /// Moves it on; a negative step is none.
     void advance(std::chrono::milliseconds step) noexcept {
         grate_clock_advance_ms(raw_, step.count() > 0 ? static_cast<std::uint64_t>(step.count()) : 0);
@@ -294,7 +294,7 @@ private:
                 std::chrono::milliseconds time = static_cast<Source *>(at)->unix_time();
                 return time.count() > 0 ? static_cast<std::uint64_t>(time.count()) : 0;
             },
-            &source, &raw, nullptr);
+            const_cast<void *>(static_cast<const void *>(&source)), &raw, nullptr);
         return raw;
     }
 };
@@ -743,7 +743,8 @@ public:
         for (const CapabilityProvider &provider : config.providers) {
             auto raw = detail::init<grate_capability_provider>();
             raw.provider = cstring_ref(provider.provider).c_str();
-            if (provider.priority) raw.priority = *provider.priority == 0 ? GRATE_PRIORITY_ZERO : *provider.priority;
+            // As in detail::or_zero; what is so large is refused.
+            if (provider.priority) raw.priority = *provider.priority - (*provider.priority + 1 < 2);
             providers.push_back(raw);
         }
         auto raw = detail::init<grate_capability_config>();

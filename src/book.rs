@@ -106,6 +106,8 @@ impl Book {
                 return Err(FULL);
             }
         }
+        // As all are defined if this is broken off: then the same is reserved for them.
+        changed.sort_unstable();
         let mut estimators: HashSet<_> = book.estimators.iter().cloned().collect();
         let mut unused = book.unused_estimators(&change.capabilities);
         for config in &change.capabilities {

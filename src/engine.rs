@@ -216,7 +216,7 @@ impl Engine {
             if generation == registry.generation {
                 return;
             }
-            let Some(book) = file.book(&self.state.memory) else {
+            let Some(book) = file.book(&self.state.memory, generation) else {
                 // Somebody else wrote to the file. What is known goes on.
                 registry.generation = generation;
                 return;
@@ -225,11 +225,16 @@ impl Engine {
                 registry.generation = generation;
                 let _ = registry.adopt(book, &self.state);
                 self.needs_calendar.store(registry.needs_calendar, Ordering::Relaxed);
-            } else if self.state.put_in_force(registry, book, now).is_some() {
-                // Who announced it is gone, and may have defined some of it: all was defined again.
-                self.published(registry);
             } else {
+                // Who announced it is gone, and may have defined some of it: all is defined again, from what was before.
                 registry.generation = generation;
+                if let Some(before) = file.book(&self.state.memory, generation - 1) {
+                    let _ = registry.adopt(before, &self.state);
+                    self.needs_calendar.store(registry.needs_calendar, Ordering::Relaxed);
+                }
+                if self.state.put_in_force(registry, book, now).is_some() {
+                    self.published(registry);
+                }
             }
         }
         #[cfg(not(unix))]

@@ -156,13 +156,25 @@ impl Change {
     /// [`Error::InvalidJson`] with line and column, [`Error::InvalidConfig`].
     pub fn from_json(text: &[u8]) -> Result<Self, Error> {
         let Object(document): Object<Document> =
-            serde_json::from_slice(text).map_err(|e| Error::InvalidJson(e.to_string()))?;
+            serde_json::from_slice(text).map_err(|e| Error::InvalidJson(readable(&e.to_string())))?;
         Ok(Self {
             settings: document.engine.map(|engine| engine.0.settings()),
             providers: document.providers.into_iter().map(|provider| provider.0.config()).collect::<Result<_, _>>()?,
             capabilities: document.capabilities.into_iter().map(|capability| capability.0.config()).collect(),
             replace: document.replace,
         })
+    }
+}
+
+/// A message that may quote the document: fit to print, and cut in the middle, as the end tells the place.
+fn readable(message: &str) -> String {
+    const MOST: usize = 360;
+    const END: usize = 120;
+    let fit: Vec<char> =
+        message.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
+    match fit.len() {
+        0..=MOST => fit.into_iter().collect(),
+        len => fit[..MOST - END].iter().chain(['…'].iter()).chain(&fit[len - END..]).collect(),
     }
 }
 

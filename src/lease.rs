@@ -258,6 +258,14 @@ impl LeaseList {
         std::iter::successors(first, |lease| neighbour(table, lease.newer.get())).map(Lease::grant)
     }
 
+    /// Leases that are out teach an estimator nothing any more.
+    pub(crate) fn forget_estimator(&self, table: &Table<Lease>, estimator: u32) {
+        let first = neighbour(table, self.oldest.get());
+        std::iter::successors(first, |lease| neighbour(table, lease.newer.get()))
+            .filter(|lease| lease.estimator.get() == estimator)
+            .for_each(|lease| lease.estimator.set(u32::MAX));
+    }
+
     /// The active leases, and who was granted them.
     pub(crate) fn owners<'a>(&'a self, table: &'a Table<Lease>) -> impl Iterator<Item = (LeaseId, u64)> + 'a {
         let first = Some(self.oldest.get()).filter(|link| *link != 0);

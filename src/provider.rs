@@ -259,7 +259,8 @@ impl<'a> Locked<'a> {
     /// When the next slot of a pool is expected to come back, by a look at its providers without their locks: each may
     /// have moved on meanwhile.
     fn pool_slot_at(&self, quota: u32) -> u64 {
-        let members = self.all.iter().filter(|w| w.provider.in_flight.get() > 0 && w.is_pooled(quota));
+        let members =
+            self.all.iter().filter(|w| w.provider.in_flight.get() > 0 && (w.is_pooled(quota) || w.left(quota)));
         members.filter_map(|w| w.provider.slot_at(&self.state.leases)).min().unwrap_or(0)
     }
 

@@ -105,6 +105,11 @@ impl Wired {
         self.pools().iter().any(|link| link.index == quota)
     }
 
+    /// Whether leases may be out that hold slots of a pool that it left.
+    pub(crate) fn left(&self, quota: u32) -> bool {
+        self.former.as_ref().is_some_and(|former| former.quotas.iter().any(|(_, former)| former.quota == quota))
+    }
+
     /// The pools that a lease of a definition may have been charged on.
     fn pools_of(&self, epoch: u64) -> &[Link] {
         match &self.former {
@@ -401,10 +406,13 @@ impl State {
 #[inline]
 fn later(latest: &Cell, now: Now) -> Now {
     let seen = latest.get();
-    if now.mono > seen {
+    if now.mono >= seen {
         latest.set(now.mono);
+        return now;
     }
-    Now { mono: now.mono.max(seen), ..now }
+    // The calendar has moved on as well, if it is known.
+    let unix = if now.unix == 0 { 0 } else { now.unix.saturating_add(seen - now.mono) };
+    Now { mono: seen, unix }
 }
 
 /// What was reserved for a change of definitions, by the records that it is for.
@@ -544,11 +552,12 @@ impl State {
     }
 
     /// Empties an estimator of a provider: it is for another capability from now on.
-    pub(crate) fn forget_learned(&self, estimator: usize, provider: u32) {
+    pub(crate) fn forget_learned(&self, index: usize, provider: u32) {
         let record = self.providers.get(provider as usize);
-        if let Some((provider_record, estimator)) = record.zip(self.estimators.get(estimator)) {
+        if let Some((provider_record, estimator)) = record.zip(self.estimators.get(index)) {
             let _guard = self.lock_provider(provider, provider_record);
             estimator.forget();
+            provider_record.leases.forget_estimator(&self.leases, index as u32);
         }
     }
 

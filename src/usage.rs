@@ -116,10 +116,10 @@ impl Reported {
         usage
     }
 
-    /// `usage` with no more than `most` of what is not told; of a sum no less than the part that is told.
+    /// `usage` with no more than `most` of what is not told; of a sum no less than the part that is told. It stays one request.
     pub(crate) fn within(&self, mut usage: Usage, most: &Usage) -> Usage {
         let told = self.told();
-        for (i, units) in usage.0.iter_mut().enumerate().take(COUNTED) {
+        for (i, units) in usage.0.iter_mut().enumerate().take(COUNTED).skip(1) {
             if told >> i & 1 == 0 {
                 let least = if i == Dimension::Tokens as usize { self.sum(&Usage::NONE) } else { 0 };
                 *units = (*units).min(most.0[i].max(least));

@@ -394,6 +394,17 @@ fn json_errors_say_where() {
     }
 }
 
+/// A message is fit to print whatever the document says, and tells the place also if that is much.
+#[test]
+fn json_errors_quote_with_care() {
+    for name in ["a\\u0000b", "\\u001b[2J", &"x".repeat(2000)] {
+        let (engine, _) = engine(Settings::default());
+        let Err(Error::InvalidJson(why)) = json(&engine, &format!("{{\"{name}\": 1}}")) else { panic!("{name}") };
+        assert!(why.contains("line 1 column") && why.chars().count() < 400, "{why}");
+        assert!(!why.contains(char::is_control), "{why}");
+    }
+}
+
 #[test]
 fn a_pool_that_is_defined_in_two_ways() {
     let (engine, _) = engine(Settings::default());
@@ -544,6 +555,23 @@ fn slots_of_a_pool_are_held_by_whoever_left_it() {
     assert_eq!(used(&engine, "a", Dimension::Concurrency), 0);
     redefine(&engine, provider("a", pool()));
     assert_eq!(in_use(), 0);
+}
+
+/// Who waits for a slot of a pool is told of those who hold it, also if they left.
+#[test]
+fn the_wait_for_a_slot_knows_who_left_with_it() {
+    let (engine, _) = engine(Settings::default());
+    let pool = || vec![pooled("p", concurrency(1))];
+    serve(&engine, vec![provider("b", pool())]);
+    serve(&engine, vec![provider("a", pool())]);
+    let lease = acquire(&engine).lease.unwrap();
+    engine.apply(Change { capabilities: vec![capability("b", &["b"])], ..Change::default() }).unwrap();
+    let wait = || engine.select("b", &one(), None).unwrap().best.unwrap().retry_after_ns;
+    let before = wait();
+    redefine(&engine, provider("a", vec![]));
+    assert_eq!(wait(), before);
+    engine.cancel(lease).unwrap();
+    assert_eq!(wait(), 0);
 }
 
 const COUNTING: [Strategy; 3] = [Strategy::Rolling, Strategy::TokenBucket, Strategy::FixedWindow];
@@ -892,6 +920,46 @@ fn learned_parts_of_a_sum_are_capped_by_the_limit() {
     // What is told is not.
     let estimate = Estimate { usage: parts(Some(6001), None), ..one() };
     assert!(!engine.select("api", &estimate, None).unwrap().available());
+}
+
+/// A request is one request, however little of a learned limit the headroom leaves.
+#[test]
+fn a_request_that_is_granted_is_counted() {
+    let (engine, clock) = engine(Settings::default());
+    serve(&engine, vec![provider("a", vec![requests(1000, MINUTE)])]);
+    for _ in 0..9 {
+        engine.complete(acquire(&engine).lease.unwrap(), &reported_tokens(Outcome::Success, 5)).unwrap();
+        clock.advance_ns(MS);
+    }
+    clock.advance_ns(10 * SEC);
+    engine.complete(acquire(&engine).lease.unwrap(), &report(Outcome::RateLimited)).unwrap();
+    let mut granted = 0;
+    for _ in 0..40 {
+        clock.advance_ns(3 * MINUTE);
+        let asked = engine.acquire("api", &Estimate { headroom: 0.9, ..one() }, None).unwrap();
+        if let Some(lease) = asked.lease {
+            granted += 1;
+            assert_eq!(used(&engine, "a", Dimension::Requests), 1);
+            engine.cancel(lease).unwrap();
+        }
+    }
+    assert!(granted > 0);
+}
+
+/// A capability that is gone teaches nothing to the one that comes after it, not by leases that are still out either.
+#[test]
+fn a_capability_learns_nothing_from_one_that_is_gone() {
+    let (engine, _) = engine(Settings::default());
+    serve(&engine, vec![provider("a", vec![quota(Dimension::Tokens, 1_000_000, MINUTE)])]);
+    let settled = acquire(&engine).lease.unwrap();
+    engine.complete(settled, &reported_tokens(Outcome::Success, 5000)).unwrap();
+    let out = acquire(&engine).lease.unwrap();
+    engine.remove_capability("api").unwrap();
+    engine.apply(Change { capabilities: vec![capability("chat", &["a"])], ..Change::default() }).unwrap();
+    engine.complete(out, &reported_tokens(Outcome::Success, 100_000)).unwrap();
+    let before = used(&engine, "a", Dimension::Tokens);
+    engine.acquire("chat", &one(), None).unwrap().lease.unwrap();
+    assert_eq!(used(&engine, "a", Dimension::Tokens), before);
 }
 
 /// What a capability's requests use is known also to a provider that has served none: the first burst after a failover.

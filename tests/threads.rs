@@ -307,6 +307,22 @@ fn the_first_calendar_window_begins_where_the_calendar_says() {
     assert_eq!(used(&engine, "a", Dimension::Requests), 0);
 }
 
+/// Who is held up between the clock and the lock knows the calendar as it is then.
+#[test]
+fn the_calendar_goes_on_while_somebody_is_held_up() {
+    // 50 s into a minute.
+    let clock = Turnstile::new(UNIX_MS + 50_000);
+    let engine = Engine::new(Settings::default(), clock.clone()).unwrap();
+    serve(&engine, vec![provider("a", vec![with(Strategy::FixedWindow, requests(10, MINUTE))])]);
+    let meanwhile = || {
+        clock.time.advance_ns(20 * SEC);
+        assert!(engine.select("api", &one(), None).unwrap().available());
+    };
+    clock.hold_up(MONOTONIC, || assert!(acquire(&engine).available()), meanwhile);
+    while acquire(&engine).available() {}
+    assert_eq!(engine.select("api", &one(), None).unwrap().best.unwrap().retry_after_ns, 50 * SEC);
+}
+
 /// The caller's clock may need a lock that another thread has which calls the engine.
 #[cfg(unix)]
 #[test]

@@ -115,15 +115,15 @@ fn many(providers: usize) -> Change {
     Change { providers, capabilities: vec![capability], ..Change::default() }
 }
 
-/// What `configure` does until what comes is announced, and no more: as if the process had died.
-fn announce(engine: &Engine, change: &Change) {
+/// What `configure` does until what comes is announced, and no more: as if the process had died. Whether there is room.
+fn announce(engine: &Engine, change: &Change) -> bool {
     engine.registry.get().write(|registry| {
         let _changing = engine.state.memory.lock(&engine.state.head().changing);
         let (mut book, changed): (Book, Vec<u32>) = registry.book.with(change).unwrap();
         engine.state.forget_settled(&mut book, &changed);
-        engine.state.reserve(&book, &changed).unwrap();
-        engine.state.memory.sharing().unwrap().announce(&engine.state.memory, &book).unwrap();
-    });
+        let has_room = engine.state.reserve(&book, &changed).is_some();
+        has_room && engine.state.memory.sharing().unwrap().announce(&engine.state.memory, &book).is_ok()
+    })
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn a_configuration_that_was_broken_off_in_a_fairly_full_file_comes_into_force() 
     let file = StateFile { path: path.clone(), size: StateFile::MIN_SIZE, replace_unusable: false };
     let (dying, one, other) = [(); 3].map(|()| Engine::open(Settings::default(), clock.clone(), &file).unwrap()).into();
     std::fs::remove_file(path).unwrap();
-    announce(&dying, &many(40));
+    assert!(announce(&dying, &many(40)));
     let estimate = Estimate { usage: told(1), ..Estimate::default() };
     for engine in [&one, &other] {
         let routed = engine.acquire("c", &estimate, None).unwrap();
@@ -175,4 +175,55 @@ fn a_damaged_count_of_cooldowns_holds_nobody_up() {
         engine.observe("p", &Report { outcome, latency_ns: None, retry_after_ns: None, usage, headers: None }).unwrap();
     }
     assert!(health.cooldown_left(engine.now().mono) > 0);
+}
+
+#[test]
+fn a_process_that_comes_now_goes_on_from_what_was_before() {
+    let clock = Arc::new(MockClock::new(0));
+    let path = std::env::temp_dir().join(format!("grate-{}-before", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let file = StateFile { path: path.clone(), size: StateFile::MIN_SIZE, replace_unusable: false };
+    let open = || Engine::open(Settings::default(), clock.clone(), &file).unwrap();
+    let dying = open();
+    serve(&dying, vec![quota(1_000_000, SECOND, None)]);
+    let estimate = Estimate { usage: told(10), ..Estimate::default() };
+    let lease = dying.acquire("c", &estimate, None).unwrap().lease.unwrap();
+    let (outcome, usage) = (Outcome::Success, told(5000));
+    dying.complete(lease, &Report { outcome, latency_ns: None, retry_after_ns: None, usage, headers: None }).unwrap();
+    dying.remove_capability("c").unwrap();
+    let candidate = Candidate { provider: "p".into(), priority: None };
+    let other = CapabilityConfig { name: "other".into(), providers: vec![candidate] };
+    assert!(announce(&dying, &Change { capabilities: vec![other], ..Change::default() }));
+    // What is learned of one capability is not known of another, also if the change was broken off.
+    let fresh = open();
+    std::fs::remove_file(path).unwrap();
+    let before = used(&fresh);
+    fresh.acquire("other", &Estimate::default(), None).unwrap().lease.unwrap();
+    assert_eq!(used(&fresh), before);
+}
+
+#[test]
+fn what_was_announced_in_any_order_has_room_again() {
+    let mut announced = 0;
+    for seed in 0..60 {
+        let clock = Arc::new(MockClock::new(0));
+        let path = std::env::temp_dir().join(format!("grate-{}-order", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let file = StateFile { path: path.clone(), size: StateFile::MIN_SIZE, replace_unusable: false };
+        let one = Engine::open(Settings::default(), clock.clone(), &file).unwrap();
+        let small = many(8 + seed % 20);
+        one.apply(small.clone()).unwrap();
+        // The same providers with more quotas, in another order.
+        let mut large = small;
+        large.providers.reverse();
+        large.providers.rotate_left(seed % 8);
+        for (provider, n) in large.providers.iter_mut().zip(0..) {
+            provider.quotas.extend((0..(n * 7 + seed as u64) % 5).map(|k| quota(1000, 7 * SECOND + k, None)));
+        }
+        announced += usize::from(announce(&one, &large));
+        let fresh = Engine::open(Settings::default(), clock, &file).unwrap();
+        std::fs::remove_file(path).unwrap();
+        assert_eq!(fresh.enter().0.generation % 2, 0, "seed {seed}: it is not in force");
+    }
+    assert!(announced > 20, "{announced}");
 }

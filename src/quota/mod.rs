@@ -56,7 +56,7 @@ pub(crate) struct Quota {
     in_force: in_force::InForce,
     /// The pool's name: its record's index plus 1; 0 is a provider's own quota.
     pub(crate) pool: SmallCell,
-    /// How often the learned limit has risen since the last lesson.
+    /// How often the learned limit, while it was used, has risen since the last lesson.
     rises: SmallCell,
     /// The pool's lock; the quotas of a provider are under the provider's.
     pub(crate) lock: Lock,

@@ -15,7 +15,7 @@ use crate::state::State;
 pub(super) fn put_right(memory: &Arc<Memory>) -> Result<(), &'static str> {
     let damaged = "is damaged: its records contradict its configuration";
     let sharing = memory.sharing().ok_or(damaged)?;
-    let book = sharing.book(memory).ok_or("is damaged: its configuration cannot be read")?;
+    let book = sharing.present_book(memory).ok_or("is damaged: its configuration cannot be read")?;
     let state = State::new(memory.clone());
     state.is_as_large_as(&book).ok_or(damaged)?;
     undo_all(&state);

@@ -247,7 +247,7 @@ impl Sharing {
             }
             // Another may be writing it.
             let changing = memory.lock(&sharing.head_ref().changing);
-            sharing.book(&memory).ok_or_else(|| refuse("is damaged: its configuration cannot be read"))?;
+            sharing.present_book(&memory).ok_or_else(|| refuse("is damaged: its configuration cannot be read"))?;
             drop(changing);
             sharing.users().enlist(me).map_err(Refused::Kept)?;
         }
@@ -456,12 +456,17 @@ impl Sharing {
         generation
     }
 
-    /// The book that is in force, or coming into force if a change was broken off.
-    pub(crate) fn book(&self, memory: &Memory) -> Option<Book> {
-        let generation = self.head_ref().generation.get();
+    /// The book of a generation: of the present one, which is in force, or coming into force if that is odd, as a change was broken
+    /// off; or of the one before.
+    pub(crate) fn book(&self, memory: &Memory, generation: u64) -> Option<Book> {
         fence(Ordering::Acquire);
         let text = self.file_head().documents.read(generation, memory)?;
         serde_json::from_slice(&text).ok().filter(Book::is_sound)
+    }
+
+    /// The book of the present generation.
+    pub(super) fn present_book(&self, memory: &Memory) -> Option<Book> {
+        self.book(memory, self.head_ref().generation.get())
     }
 
     /// The checksum of all that is used, but for the checksum itself.

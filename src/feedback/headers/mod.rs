@@ -162,9 +162,11 @@ impl<'a> Fields<'a> {
     fn report(&mut self, received_at_unix_ms: u64) -> Report {
         let mut report = Report {
             retry_after_ms: self.retry_after(received_at_unix_ms),
-            // Whatever is written there, but for zero.
-            cached: self.age.lines().iter().flat_map(|line| *line).any(u8::is_ascii_digit)
-                && self.age.single(number::count) != Some(0),
+            // However large it is.
+            cached: self
+                .age
+                .single(|age| age.iter().all(u8::is_ascii_digit).then(|| age.iter().any(|digit| *digit != b'0')))
+                == Some(true),
             quotas: [QuotaReport::unknown(Dimension::Requests); MAX_QUOTAS],
             quota_count: 0,
         };
