@@ -141,7 +141,6 @@ impl Registry {
     /// Computes what routing needs from what is configured.
     fn derive(&mut self, book: Book, state: &State) -> Option<()> {
         self.settings = Settings { weights: book.settings.weights.normalised(), ..book.settings.clone() };
-        self.needs_calendar = book.quotas.iter().any(|quota| quota.config.strategy() == Strategy::FixedWindow);
         let registered = (0..).zip(&book.providers).filter(|(_, provider)| provider.registered);
         self.providers = registered.map(|(index, provider)| (provider.name.as_bytes().into(), index)).collect();
         let estimators =
@@ -152,6 +151,7 @@ impl Registry {
             Some((config.name.as_bytes().into(), Capability { rows, fallback: Arc::default() }))
         });
         self.capabilities = capabilities.collect::<Option<_>>()?;
+        self.needs_calendar = book.quotas.iter().any(|quota| quota.config.strategy() == Strategy::FixedWindow);
         self.book = book;
         Some(())
     }
