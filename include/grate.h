@@ -460,7 +460,7 @@ typedef struct {
    */
   uint32_t reserved;
   /*
-   Size of the token bucket in units; 0 is `limit`, and `GRATE_ZERO` is refused. Must be 0 for other strategies. At most so many units are admitted in
+   Size of the token bucket in units; 0 is `limit`. Must be 0 for other strategies. At most so many units are admitted in
    the time that a request may be on the wire (`skew_ns`), as they may all arrive together: to use all of the limit, it
    must be more than what refills meanwhile. While the limit in force is less than the configured one, it is smaller by the
    same part.

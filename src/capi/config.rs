@@ -65,7 +65,7 @@ pub struct grate_quota_config {
     pub strategy: i32,
     /// Must be 0.
     pub reserved: u32,
-    /// Size of the token bucket in units; 0 is `limit`, and `GRATE_ZERO` is refused. Must be 0 for other strategies. At most so many units are admitted in
+    /// Size of the token bucket in units; 0 is `limit`. Must be 0 for other strategies. At most so many units are admitted in
     /// the time that a request may be on the wire (`skew_ns`), as they may all arrive together: to use all of the limit, it
     /// must be more than what refills meanwhile. While the limit in force is less than the configured one, it is smaller by the
     /// same part.
@@ -173,16 +173,6 @@ pub unsafe extern "C" fn grate_capability_config_init(config: *mut grate_capabil
     unsafe { abi::init(config, size) }
 }
 
-/// An integer in which 0 means "not given" and `GRATE_ZERO` a true zero.
-#[inline]
-pub(super) fn given(value: u64) -> Option<u64> {
-    match value {
-        0 => None,
-        GRATE_ZERO => Some(0),
-        n => Some(n),
-    }
-}
-
 /// A reserved field that a later version may give a meaning to.
 #[inline]
 pub(super) fn reserved(value: u32, what: &str) -> Result<(), Failure> {
@@ -252,7 +242,7 @@ unsafe fn quota(c: &grate_quota_config) -> Result<QuotaConfig, Failure> {
         limit: c.limit,
         window_ns: c.window_ns,
         strategy: strategy(c.strategy)?,
-        burst: given(c.burst),
+        burst: (c.burst != 0).then_some(c.burst),
         phase_ns: (c.phase_ns != 0).then_some(c.phase_ns),
         // SAFETY: the caller's promise.
         pool: unsafe { abi::optional_name(c.pool, "grate_quota_config.pool") }?.map(Into::into),

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::ptr;
 
 use super::abi::{self, Struct, structs};
-use super::config::{dimension_code, given, reserved};
+use super::config::{GRATE_ZERO, dimension_code, reserved};
 use super::engine::grate_engine;
 use super::error::{Failure, GRATE_ERR_NO_PROVIDER_AVAILABLE, grate_error, grate_status, guard};
 use super::headers::{fields, grate_header};
@@ -449,6 +449,16 @@ fn report<'a>(r: &grate_response, outcome: Outcome, headers: Option<&'a headers:
             (Dimension::CostMicroUsd, r.cost_micro_usd),
         ]),
         headers,
+    }
+}
+
+/// An integer in which 0 means "not given" and `GRATE_ZERO` a true zero.
+#[inline]
+fn given(value: u64) -> Option<u64> {
+    match value {
+        0 => None,
+        GRATE_ZERO => Some(0),
+        n => Some(n),
     }
 }
 

@@ -298,9 +298,7 @@ fn quota(from: &mut Input<'_>) -> QuotaConfig {
         quota.window_ns = from.pick(&[MS, SEC, SEC, 7 * SEC, 60 * SEC, 60 * SEC, 3600 * SEC, DAY, 366 * DAY]);
         quota.strategy = from.pick(&[0, 0, 1, 2, 2, 3, 3]);
         match quota.strategy {
-            GRATE_STRATEGY_TOKEN_BUCKET => {
-                quota.burst = from.pick(&[0, 0, 1, 3, limit.saturating_mul(2).min(GRATE_ZERO - 1), GRATE_ZERO - 1])
-            }
+            GRATE_STRATEGY_TOKEN_BUCKET => quota.burst = from.pick(&[0, 0, 1, 3, limit.saturating_mul(2), u64::MAX]),
             GRATE_STRATEGY_FIXED_WINDOW => {
                 let window = i64::try_from(quota.window_ns).expect("a window is no longer than 366 days");
                 // JSON has milliseconds.
