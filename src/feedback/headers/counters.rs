@@ -1,6 +1,6 @@
 //! Quotas told by one field per number: limit, remaining and reset apart.
 
-use super::field::{Field, members};
+use super::field::Field;
 use super::names::{QuotaName, Role};
 use super::number::{count, seconds};
 use super::slots::Slots;
@@ -50,11 +50,6 @@ impl<'a> Counters<'a> {
     }
 }
 
-fn members_of<'a>(field: &Field<'a>) -> impl Iterator<Item = &'a [u8]> {
-    let lines: [Option<&'a [u8]>; 4] = std::array::from_fn(|i| field.lines().get(i).copied());
-    lines.into_iter().flatten().flat_map(members)
-}
-
 impl<'a> Counter<'a> {
     fn new(name: QuotaName<'a>) -> Self {
         Self {
@@ -86,14 +81,14 @@ impl<'a> Counter<'a> {
     fn report_side_by_side(&self, received_at_unix_ms: u64, report: &mut Report) -> Option<()> {
         let policies = ietf::policies(&self.policies)?;
         let n = policies.iter().count();
-        let same_length = |field: &Field<'a>| members_of(field).count() == n;
+        let same_length = |field: &Field<'a>| field.members().count() == n;
         let limits_agree =
-            policies.iter().zip(members_of(&self.limit)).all(|(policy, limit)| Some(policy.limit()) == count(limit));
+            policies.iter().zip(self.limit.members()).all(|(policy, limit)| Some(policy.limit()) == count(limit));
         if n < 2 || !limits_agree || !same_length(&self.limit) || !same_length(&self.remaining) {
             return None;
         }
-        let mut resets = members_of(&self.reset).take(if same_length(&self.reset) { n } else { 0 });
-        for (policy, remaining) in policies.iter().zip(members_of(&self.remaining)) {
+        let mut resets = self.reset.members().take(if same_length(&self.reset) { n } else { 0 });
+        for (policy, remaining) in policies.iter().zip(self.remaining.members()) {
             let reset = resets.next();
             if policy.limit() > 0 {
                 report.add(QuotaReport {
@@ -116,9 +111,9 @@ impl<'a> Counter<'a> {
             None => ietf::Limit::read(&self.limit).unwrap_or_default(),
         };
         // Several limits, of which nothing tells the windows: what remains of them, be it equal now, is not of one quota.
-        let of_several = limit.count.is_none() && members_of(&self.limit).nth(1).is_some();
+        let of_several = limit.count.is_none() && self.limit.members().nth(1).is_some();
         let remaining =
-            if of_several && members_of(&self.remaining).nth(1).is_some() { Field::default() } else { self.remaining };
+            if of_several && self.remaining.members().nth(1).is_some() { Field::default() } else { self.remaining };
         let (remaining, remaining_window_ms) = match remaining.single(count) {
             Some(remaining) => (Some(remaining), None),
             None => remaining.single(ietf::count_and_window).unzip(),

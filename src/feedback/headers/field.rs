@@ -28,6 +28,11 @@ impl<'a> Field<'a> {
         self.lines.get(..self.met).unwrap_or_default()
     }
 
+    /// The members of all lines, for a field that may be a plain list.
+    pub(super) fn members(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.lines().iter().copied().flat_map(members)
+    }
+
     /// The value of a field that is not a list. RFC 9110 section 5.3 forbids
     /// to send such a field twice, and an intermediary may have joined the two
     /// with a comma: repeats that agree are one value, others are no value.
