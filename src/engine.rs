@@ -578,7 +578,7 @@ impl Engine {
         if !file.users().lists(me) {
             file.join(me);
         }
-        let _ = self.state.reclaim(&registry.wired, now, |user| !file.users().lists(user) && process::is_gone(user));
+        let _ = self.state.reclaim(&registry.wired, now, |user| !file.users().lists(user) && process::is_dead(user));
     }
 
     /// The time with the calendar, as changes of the configuration need it.

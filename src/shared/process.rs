@@ -25,52 +25,38 @@ struct Seen {
 }
 
 /// This process.
-fn this() -> Process {
+pub(super) fn this() -> Process {
     let pid = std::process::id();
     encode(pid, look(pid).map_or(UNKNOWN, |seen| seen.started))
 }
 
-/// A user of shared state: an engine of a process. A process may have several. Above the process are the number of the user and
-/// the program that it runs.
+/// A user of shared state: an engine of a process. A process may have several.
 pub(crate) type User = u64;
 
 /// Bits of a process: what is above them in a number tells which of its users it is, or what it holds a lock for.
 pub(crate) const PROCESS_BITS: u32 = 43;
-const NUMBER_BITS: u32 = 10;
-const PROGRAM_AT: u32 = PROCESS_BITS + NUMBER_BITS;
 
-/// One more user in this process: after a thousand, numbers come again.
+/// One more user in this process.
 pub(crate) fn new_user() -> User {
     static USERS: AtomicU64 = AtomicU64::new(0);
-    let number = USERS.fetch_add(1, Ordering::Relaxed) & ((1 << NUMBER_BITS) - 1);
-    this() | number << PROCESS_BITS | program() << PROGRAM_AT
+    // From a number that those before an exec hardly had.
+    this() | program().wrapping_add(USERS.fetch_add(1, Ordering::Relaxed)) << PROCESS_BITS
 }
 
-/// The program that this process runs, as a number of 11 bits that all copies of this library in it find, and that another
-/// program, which the process goes on with, hardly shares: from the bytes at random that the system gives each. 0 where it does
-/// not.
+/// The program that this process runs, as a number that all copies of this library in it find, and that another program, which the
+/// process goes on with, does not share: from the bytes at random that the system gives each. 0 where it does not.
 #[allow(unsafe_code, reason = "shows what the system wrote")]
-fn program() -> u64 {
+pub(super) fn program() -> u64 {
     #[cfg(target_os = "linux")]
     {
         // SAFETY: asks for a value, and fails with 0.
         let at = unsafe { libc::getauxval(libc::AT_RANDOM) } as *const [u8; 16];
         // SAFETY: NULL, or 16 bytes that the system put there and that stay.
         let random = unsafe { at.as_ref() };
-        random.map_or(0, |bytes| bytes.iter().fold(0, |sum, byte| mix(sum, u64::from(*byte))) >> PROGRAM_AT)
+        random.map_or(0, |bytes| bytes.iter().fold(0, |sum, byte| mix(sum, u64::from(*byte))))
     }
     #[cfg(not(target_os = "linux"))]
     0
-}
-
-/// Whether a user was one of this process, before that went on with another program: its threads are gone.
-pub(crate) fn is_before_exec(user: User) -> bool {
-    of(user) == this() && user >> PROGRAM_AT != program()
-}
-
-/// Whether a user is one of this process and its program.
-pub(super) fn is_here(user: User) -> bool {
-    of(user) == this() && user >> PROGRAM_AT == program()
 }
 
 /// The process of a user, or of the holder of a lock.
@@ -85,11 +71,6 @@ pub(crate) fn pid(user: User) -> u32 {
 
 fn encode(pid: u32, started: u64) -> Process {
     u64::from(pid) | started << PID_BITS
-}
-
-/// Whether a user is gone.
-pub(crate) fn is_gone(user: User) -> bool {
-    is_dead(user) || is_before_exec(user)
 }
 
 /// Whether the process of a user, or of the holder of a lock, is gone.
@@ -185,9 +166,6 @@ mod tests {
         assert!(!is_dead(this));
         assert_eq!(of(new_user()), this);
         assert_ne!(new_user(), new_user());
-        assert!(is_here(new_user()) && !is_gone(new_user()));
-        let before = new_user() ^ 1 << PROGRAM_AT;
-        assert!(is_gone(before) && !is_here(before) && !is_dead(before));
         assert!(is_dead(0));
         assert!(is_dead(encode(pid(this), 0)) && !is_dead(encode(pid(this), UNKNOWN)));
         assert!(is_dead(encode(pid(this), (this >> PID_BITS) + 1)), "the same id, started at another time");
