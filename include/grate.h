@@ -1048,8 +1048,8 @@ typedef struct {
    Nanoseconds until it can take this request: 0 if it can now, `GRATE_NEVER` if waiting does not help. Exact for cooldown,
    health and quotas, unless something else holds it then (of a bucket, to a nanosecond for each lease that expires
    meanwhile); for concurrency and probes the expected end of the oldest lease.
-   Where response headers hold it: no later than then, or 1 ms if a request in flight will bring news. For a limit that was learned too low for the
-   request: until it next rises.
+   Where response headers hold it: no later than then, or 1 ms if a request in flight will bring news. For a limit that was
+   learned too low for the request: until it next rises.
    */
   uint64_t retry_after_ns;
   /*
@@ -1252,8 +1252,8 @@ void grate_clock_free(grate_clock *clock);
 
 /*
  Advances a mock clock by `ms` milliseconds, monotonic and Unix time alike; it stops at the end of a `uint64_t`
- of nanoseconds (584 years; for an engine time stands still 146 years after it was made). Fails with `GRATE_ERR_NULL_POINTER`, or `GRATE_ERR_INVALID_ARGUMENT` for a clock
- that is not a mock.
+ of nanoseconds (584 years; for an engine time stands still 146 years after it was made). Fails with
+ `GRATE_ERR_NULL_POINTER`, or `GRATE_ERR_INVALID_ARGUMENT` for a clock that is not a mock.
  */
 grate_status grate_clock_advance_ms(grate_clock *clock,
                                     uint64_t ms);

@@ -231,6 +231,11 @@ inline std::uint64_t to_ns(nanoseconds time) noexcept {
     return time.count() >= 0 ? static_cast<std::uint64_t>(time.count()) : GRATE_ZERO - 1;
 }
 
+/// A time since 1970; one before counts as that, and a negative step as none.
+inline std::uint64_t whole_ms(std::chrono::milliseconds time) noexcept {
+    return time.count() > 0 ? static_cast<std::uint64_t>(time.count()) : 0;
+}
+
 /// For measurements: clocks that disagree give negative times, which count as zero.
 inline std::uint64_t measured_ns(nanoseconds time) noexcept {
     return time.count() > 0 ? static_cast<std::uint64_t>(time.count()) : 0;
@@ -266,10 +271,10 @@ protected:
 class MockClock : public Clock {
 public:
     explicit MockClock(std::chrono::milliseconds unix_time = {}) noexcept
-        : Clock(grate_clock_mock_new(unix_time.count() > 0 ? static_cast<std::uint64_t>(unix_time.count()) : 0)) {}
+        : Clock(grate_clock_mock_new(detail::whole_ms(unix_time))) {}
     /// Moves it on; a negative step is none.
     void advance(std::chrono::milliseconds step) noexcept {
-        grate_clock_advance_ms(raw_, step.count() > 0 ? static_cast<std::uint64_t>(step.count()) : 0);
+        grate_clock_advance_ms(raw_, detail::whole_ms(step));
     }
     /// Sets it to a time since its start. Going back counts as "no time has passed".
     void set(nanoseconds time) noexcept { grate_clock_set_ns(raw_, detail::measured_ns(time)); }
@@ -291,8 +296,7 @@ private:
                 return detail::measured_ns(static_cast<Source *>(at)->monotonic());
             },
             [](void *at) -> std::uint64_t {
-                std::chrono::milliseconds time = static_cast<Source *>(at)->unix_time();
-                return time.count() > 0 ? static_cast<std::uint64_t>(time.count()) : 0;
+                return detail::whole_ms(static_cast<Source *>(at)->unix_time());
             },
             const_cast<void *>(static_cast<const void *>(&source)), &raw, nullptr);
         return raw;

@@ -216,21 +216,19 @@ impl Engine {
             if generation == registry.generation {
                 return;
             }
-            let Some(book) = file.book(&self.state.memory, generation) else {
-                // Somebody else wrote to the file. What is known goes on.
-                registry.generation = generation;
-                return;
-            };
-            if generation.is_multiple_of(2) {
-                registry.generation = generation;
+            registry.generation = generation;
+            let adopt = |registry: &mut Registry, book: Book| {
                 let _ = registry.adopt(book, &self.state);
                 self.needs_calendar.store(registry.needs_calendar, Ordering::Relaxed);
+            };
+            // If there is none, somebody else wrote to the file. What is known goes on.
+            let Some(book) = file.book(&self.state.memory, generation) else { return };
+            if generation.is_multiple_of(2) {
+                adopt(registry, book);
             } else {
                 // Who announced it is gone, and may have defined some of it: all is defined again, from what was before.
-                registry.generation = generation;
                 if let Some(before) = file.book(&self.state.memory, generation - 1) {
-                    let _ = registry.adopt(before, &self.state);
-                    self.needs_calendar.store(registry.needs_calendar, Ordering::Relaxed);
+                    adopt(registry, before);
                 }
                 if self.state.put_in_force(registry, book, now).is_some() {
                     self.published(registry);

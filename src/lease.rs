@@ -252,18 +252,21 @@ impl LeaseList {
         }
     }
 
+    /// The slots of the active leases.
+    fn slots<'a>(&'a self, table: &'a Table<Lease>) -> impl Iterator<Item = &'a Lease> + 'a {
+        let first = neighbour(table, self.oldest.get());
+        std::iter::successors(first, |lease| neighbour(table, lease.newer.get()))
+    }
+
     /// The active leases.
     pub(crate) fn active<'a>(&'a self, table: &'a Table<Lease>) -> impl Iterator<Item = Grant> + 'a {
-        let first = neighbour(table, self.oldest.get());
-        std::iter::successors(first, |lease| neighbour(table, lease.newer.get())).map(Lease::grant)
+        self.slots(table).map(Lease::grant)
     }
 
     /// Leases that are out teach an estimator nothing any more.
     pub(crate) fn forget_estimator(&self, table: &Table<Lease>, estimator: u32) {
-        let first = neighbour(table, self.oldest.get());
-        std::iter::successors(first, |lease| neighbour(table, lease.newer.get()))
-            .filter(|lease| lease.estimator.get() == estimator)
-            .for_each(|lease| lease.estimator.set(u32::MAX));
+        let taught = self.slots(table).filter(|lease| lease.estimator.get() == estimator);
+        taught.for_each(|lease| lease.estimator.set(u32::MAX));
     }
 
     /// The active leases, and who was granted them.

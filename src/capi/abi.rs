@@ -129,7 +129,12 @@ pub(super) unsafe fn view<'a, T: Struct>(
     copy: &'a mut MaybeUninit<T>,
 ) -> Result<&'a T, Failure> {
     // SAFETY: the caller's promise; any bytes are a valid `Struct`.
-    unsafe { if is_ours(at) { Ok(&*at) } else { view_other(at, default, copy) } }
+    unsafe {
+        match ours(at) {
+            Some(ours) => Ok(ours),
+            None => view_other(at, default, copy),
+        }
+    }
 }
 
 /// The same for NULL and a struct of another version.
@@ -157,7 +162,12 @@ unsafe fn view_other<'a, T: Struct>(
 #[inline]
 pub(super) unsafe fn edit<T: Struct>(at: *mut T, copy: &mut MaybeUninit<T>) -> Result<&mut T, Failure> {
     // SAFETY: the caller's promise; any bytes are a valid `Struct`.
-    unsafe { if is_ours(at) { Ok(&mut *at) } else { edit_other(at, copy) } }
+    unsafe {
+        match ours_mut(at) {
+            Some(ours) => Ok(ours),
+            None => edit_other(at, copy),
+        }
+    }
 }
 
 /// The same for a struct of another version.

@@ -128,8 +128,8 @@ unsafe fn with_mock(clock: *const grate_clock, change: impl FnOnce(&MockClock)) 
 }
 
 /// Advances a mock clock by `ms` milliseconds, monotonic and Unix time alike; it stops at the end of a `uint64_t`
-/// of nanoseconds (584 years; for an engine time stands still 146 years after it was made). Fails with `GRATE_ERR_NULL_POINTER`, or `GRATE_ERR_INVALID_ARGUMENT` for a clock
-/// that is not a mock.
+/// of nanoseconds (584 years; for an engine time stands still 146 years after it was made). Fails with
+/// `GRATE_ERR_NULL_POINTER`, or `GRATE_ERR_INVALID_ARGUMENT` for a clock that is not a mock.
 ///
 /// # Safety
 /// `clock` must be NULL or alive.

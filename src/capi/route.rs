@@ -108,8 +108,8 @@ pub struct grate_candidate {
     /// Nanoseconds until it can take this request: 0 if it can now, `GRATE_NEVER` if waiting does not help. Exact for cooldown,
     /// health and quotas, unless something else holds it then (of a bucket, to a nanosecond for each lease that expires
     /// meanwhile); for concurrency and probes the expected end of the oldest lease.
-    /// Where response headers hold it: no later than then, or 1 ms if a request in flight will bring news. For a limit that was learned too low for the
-    /// request: until it next rises.
+    /// Where response headers hold it: no later than then, or 1 ms if a request in flight will bring news. For a limit that was
+    /// learned too low for the request: until it next rises.
     pub retry_after_ns: u64,
     /// With `GRATE_HELD_BY_QUOTA` and `_CONCURRENCY`: the `GRATE_DIMENSION_` of the quota, else 0.
     pub held_dimension: i32,

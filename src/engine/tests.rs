@@ -22,12 +22,17 @@ fn serve(engine: &Engine, quotas: Vec<QuotaConfig>) {
     engine.apply(change).unwrap();
 }
 
-fn open(name: &str, clock: &Arc<MockClock>, size: u64) -> Engine {
+/// A file that is not there yet.
+fn file(name: &str, size: u64) -> StateFile {
     let path = std::env::temp_dir().join(format!("grate-{}-{name}", std::process::id()));
     let _ = std::fs::remove_file(&path);
-    let file = StateFile { path: path.clone(), size, replace_unusable: false };
+    StateFile { path, size, replace_unusable: false }
+}
+
+fn open(name: &str, clock: &Arc<MockClock>, size: u64) -> Engine {
+    let file = file(name, size);
     let engine = Engine::open(Settings::default(), clock.clone(), &file).unwrap();
-    std::fs::remove_file(path).unwrap();
+    std::fs::remove_file(file.path).unwrap();
     engine
 }
 
@@ -129,11 +134,9 @@ fn announce(engine: &Engine, change: &Change) -> bool {
 #[test]
 fn a_configuration_that_was_broken_off_in_a_fairly_full_file_comes_into_force() {
     let clock = Arc::new(MockClock::new(0));
-    let path = std::env::temp_dir().join(format!("grate-{}-broken-off", std::process::id()));
-    let _ = std::fs::remove_file(&path);
-    let file = StateFile { path: path.clone(), size: StateFile::MIN_SIZE, replace_unusable: false };
+    let file = file("broken-off", StateFile::MIN_SIZE);
     let (dying, one, other) = [(); 3].map(|()| Engine::open(Settings::default(), clock.clone(), &file).unwrap()).into();
-    std::fs::remove_file(path).unwrap();
+    std::fs::remove_file(&file.path).unwrap();
     assert!(announce(&dying, &many(40)));
     let estimate = Estimate { usage: told(1), ..Estimate::default() };
     for engine in [&one, &other] {
@@ -180,9 +183,7 @@ fn a_damaged_count_of_cooldowns_holds_nobody_up() {
 #[test]
 fn a_process_that_comes_now_goes_on_from_what_was_before() {
     let clock = Arc::new(MockClock::new(0));
-    let path = std::env::temp_dir().join(format!("grate-{}-before", std::process::id()));
-    let _ = std::fs::remove_file(&path);
-    let file = StateFile { path: path.clone(), size: StateFile::MIN_SIZE, replace_unusable: false };
+    let file = file("before", StateFile::MIN_SIZE);
     let open = || Engine::open(Settings::default(), clock.clone(), &file).unwrap();
     let dying = open();
     serve(&dying, vec![quota(1_000_000, SECOND, None)]);
@@ -196,7 +197,7 @@ fn a_process_that_comes_now_goes_on_from_what_was_before() {
     assert!(announce(&dying, &Change { capabilities: vec![other], ..Change::default() }));
     // What is learned of one capability is not known of another, also if the change was broken off.
     let fresh = open();
-    std::fs::remove_file(path).unwrap();
+    std::fs::remove_file(&file.path).unwrap();
     let before = used(&fresh);
     fresh.acquire("other", &Estimate::default(), None).unwrap().lease.unwrap();
     assert_eq!(used(&fresh), before);
@@ -207,9 +208,7 @@ fn what_was_announced_in_any_order_has_room_again() {
     let mut announced = 0;
     for seed in 0..60 {
         let clock = Arc::new(MockClock::new(0));
-        let path = std::env::temp_dir().join(format!("grate-{}-order", std::process::id()));
-        let _ = std::fs::remove_file(&path);
-        let file = StateFile { path: path.clone(), size: StateFile::MIN_SIZE, replace_unusable: false };
+        let file = file("order", StateFile::MIN_SIZE);
         let one = Engine::open(Settings::default(), clock.clone(), &file).unwrap();
         let small = many(8 + seed % 20);
         one.apply(small.clone()).unwrap();
@@ -222,7 +221,7 @@ fn what_was_announced_in_any_order_has_room_again() {
         }
         announced += usize::from(announce(&one, &large));
         let fresh = Engine::open(Settings::default(), clock, &file).unwrap();
-        std::fs::remove_file(path).unwrap();
+        std::fs::remove_file(&file.path).unwrap();
         assert_eq!(fresh.enter().0.generation % 2, 0, "seed {seed}: it is not in force");
     }
     assert!(announced > 20, "{announced}");

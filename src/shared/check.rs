@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use crate::estimate::Estimator;
+use crate::lock::Lock;
 use crate::memory::Memory;
 use crate::quota::Quota;
 use crate::state::State;
@@ -21,7 +22,7 @@ pub(super) fn put_right(memory: &Arc<Memory>) -> Result<(), &'static str> {
     undo_all(&state);
     // What was undone may have been anything.
     sharing.is_sound(memory)?;
-    free_locks(&state);
+    free_locks(&state, Lock::holder);
     // What no book has named yet will be taken for new.
     state.providers.clear_from(book.providers.len());
     state.quotas.clear_from(book.quotas.len());
@@ -61,8 +62,9 @@ fn undo_all(state: &State) {
     (0..state.providers.len()).for_each(|index| state.undo(index as u32));
 }
 
-fn free_locks(state: &State) {
-    let free = |lock: &crate::lock::Lock| drop(lock.seize(lock.holder(), 1));
+/// Frees all locks that are held by whom `from` says.
+fn free_locks(state: &State, from: impl Fn(&Lock) -> u64) {
+    let free = |lock: &Lock| drop(lock.seize(from(lock), 1));
     state.providers.iter().for_each(|provider| free(&provider.lock));
     state.quotas.iter().for_each(|quota| free(&quota.lock));
     state.head().tables.iter().for_each(|table| free(&table.lock));
@@ -73,11 +75,8 @@ fn free_locks(state: &State) {
 /// for them goes on.
 pub(super) fn end_lost_threads(memory: &Arc<Memory>) {
     let (state, this) = (State::new(memory.clone()), memory.process());
-    let free = |lock: &crate::lock::Lock| drop(lock.seize(this, this));
-    state.head().tables.iter().for_each(|table| free(&table.lock));
-    free(&state.head().changing);
     (0..state.providers.len()).for_each(|index| state.take_over(index as u32, this));
-    state.quotas.iter().for_each(|quota| free(&quota.lock));
+    free_locks(&state, |_| this);
 }
 
 /// Marks and journals of different owners lie apart.

@@ -28,7 +28,9 @@ impl Place {
     }
 
     fn is_of_this_process(&self) -> bool {
-        process::of(self.user.get()) == process::this()
+        // The id first: what else this process is has to be asked from the system.
+        let user = self.user.get();
+        process::pid(user) == std::process::id() && process::of(user) == process::this()
     }
 
     fn is_gone(&self) -> bool {
@@ -47,7 +49,10 @@ impl Place {
 impl Users {
     /// Puts a user on the list, if need be in the place of one that is gone: its leases are those of a user on no list then.
     pub(super) fn enlist(&self, me: User) -> Result<(), Error> {
-        let of_the_gone = |place: &&Place| place.is_gone() && place.take(place.user.get(), me);
+        let of_the_gone = |place: &&Place| {
+            let user = place.user.get();
+            place.is_gone() && place.take(user, me)
+        };
         let place = self.0.iter().find(|place| place.take(0, me)).or_else(|| self.0.iter().find(of_the_gone));
         place.map(drop).ok_or(Error::Capacity("engines on one state file, forked children included: the most is 256"))
     }
