@@ -561,10 +561,7 @@ fn answer(
     let sink = rows.as_mut().map(|rows| &mut **rows as &mut dyn Candidates);
     let decided = decide(engine, name, &estimate(asked, excluded), sink, &mut routed);
     decided.map_err(|e| Failure::about(&e, name))?;
-    decision.candidates_len = rows.map_or(0, |rows| {
-        rows.sort();
-        rows.len as u64
-    });
+    decision.candidates_len = rows.map_or(0, |rows| rows.len as u64);
     decision.candidates_total = u64::from(routed.total);
     decision.lease = routed.lease.map_or(0, LeaseId::to_raw);
     let row = match &routed.best {
@@ -696,8 +693,8 @@ unsafe fn excluded(asked: &grate_request, engine: &Engine) -> Result<([u32; MAX_
     Ok((excluded, len))
 }
 
-/// The caller's array of candidates: a heap with the worst row on top while it fills, so that the best rows stay if
-/// there are more than fit; sorted in place at the end.
+/// The caller's array of candidates, in order. They mostly come best first, so that none has to move; if there are more than fit,
+/// the best stay.
 struct Rows<'a> {
     start: *mut grate_candidate,
     step: usize,
@@ -747,35 +744,21 @@ impl<'a> Rows<'a> {
         }
     }
 
-    fn swap(&mut self, i: usize, k: usize) {
-        if i != k {
-            let (a, b) = (self.at(i).cast::<u8>(), self.at(k).cast::<u8>());
-            // SAFETY: two different rows of the caller's array.
-            unsafe { ptr::swap_nonoverlapping(a, b, self.step) };
+    /// Where a row belongs: behind all that come before it.
+    fn place(&self, rank: Rank) -> usize {
+        if self.len == 0 || self.rank(self.len - 1) < rank {
+            return self.len;
         }
-    }
-
-    fn sift_down(&mut self, mut i: usize, len: usize) {
-        loop {
-            let mut worst = i;
-            for child in [2 * i + 1, 2 * i + 2] {
-                if child < len && self.rank(child) > self.rank(worst) {
-                    worst = child;
-                }
+        let (mut low, mut high) = (0, self.len - 1);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.rank(middle) < rank {
+                low = middle + 1;
+            } else {
+                high = middle;
             }
-            if worst == i {
-                return;
-            }
-            self.swap(i, worst);
-            i = worst;
         }
-    }
-
-    fn sort(&mut self) {
-        for end in (1..self.len).rev() {
-            self.swap(0, end);
-            self.sift_down(0, end);
-        }
+        low
     }
 }
 
@@ -785,17 +768,68 @@ impl Candidates for Rows<'_> {
     }
 
     fn push(&mut self, ranked: &Ranked) {
-        if self.len < self.capacity {
-            self.write(self.len, ranked);
-            let mut i = self.len;
-            self.len += 1;
-            while i > 0 && self.rank(i) > self.rank((i - 1) / 2) {
-                self.swap(i, (i - 1) / 2);
-                i = (i - 1) / 2;
-            }
-        } else if ranked.rank() < self.rank(0) {
-            self.write(0, ranked);
-            self.sift_down(0, self.len);
+        let place = self.place(ranked.rank());
+        if place == self.capacity {
+            return;
         }
+        let behind = self.len.min(self.capacity - 1) - place;
+        let row = self.at(place).cast::<u8>();
+        // SAFETY: they and the place behind them are inside the caller's array.
+        unsafe { ptr::copy(row, row.wrapping_add(self.step), behind * self.step) };
+        self.write(place, ranked);
+        self.len = self.capacity.min(self.len + 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::MockClock;
+    use crate::config::Settings;
+    use crate::score::Score;
+
+    /// Lies where nothing may be written.
+    const CANARY: u8 = 0xAA;
+
+    #[test]
+    fn the_best_rows_are_told_in_order_whatever_order_they_come_in() {
+        let engine = Engine::new(Settings::default(), std::sync::Arc::new(MockClock::new(0))).unwrap();
+        let mut random = 1u64;
+        let mut draw = |below: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (random >> 33) % below
+        };
+        for round in 0..500 {
+            let (len, capacity) = (draw(20) as usize, 1 + draw(20) as usize);
+            let step = size_of::<grate_candidate>() + if round % 2 == 0 { 0 } else { 24 };
+            let mut all: Vec<_> = (0..len as u32)
+                .map(|index| Ranked {
+                    index,
+                    held_by: (draw(3) == 0).then_some(HeldBy::Health),
+                    score: Score { total: draw(5) as f64, ..Ranked::NONE.score },
+                    retry_after_ns: draw(5),
+                    ..Ranked::NONE
+                })
+                .collect();
+            let mut room = vec![CANARY; (capacity + 1) * step];
+            let mut decision = grate_decision { candidates_capacity: capacity as u64, ..all_zero() };
+            decision.candidates = room.as_mut_ptr().cast();
+            room[..size_of::<u32>()].copy_from_slice(&(step as u32).to_ne_bytes());
+            // SAFETY: so many rows of that step.
+            let mut rows = unsafe { Rows::new(&decision, &engine) }.unwrap_or_else(|_| unreachable!()).unwrap();
+            for ranked in &all {
+                rows.push(ranked);
+            }
+            let told: Vec<_> = (0..rows.len).map(|i| rows.rank(i).index).collect();
+            all.sort_by(|a, b| a.rank().partial_cmp(&b.rank()).unwrap());
+            let wanted: Vec<_> = all.iter().take(capacity).map(|ranked| ranked.index).collect();
+            assert_eq!(told, wanted, "{len} rows in {capacity} places");
+            assert!(room[capacity * step..].iter().all(|byte| *byte == CANARY));
+        }
+    }
+
+    fn all_zero() -> grate_decision {
+        // SAFETY: any bytes are a valid `Struct`.
+        unsafe { MaybeUninit::zeroed().assume_init() }
     }
 }
