@@ -71,7 +71,8 @@ case $(uname -s) in
         shared=libgrate.so.$version
         soname=libgrate.so.$major
         link=libgrate.so
-        system_libs="-lgcc_s -lutil -lrt -lpthread -lm -ldl -lc"
+        # Without libgcc: the compiler adds the shared or the static one.
+        system_libs="-lutil -lrt -lpthread -lm -ldl -lc"
         ;;
 esac
 STATIC_LIBS=${STATIC_LIBS:-$system_libs}

@@ -154,8 +154,11 @@ with_pkg_config() {
 
 with_pkg_config_static() {
     flags=$(pkg-config --static --cflags --libs grate | sed 's/-lgrate/-l:libgrate.a/')
-    eval "cc -Wall -Werror \"$work/consumer.c\" -o \"$work/a.out\" $flags" &&
-        runs "$work/a.out" && linked_to "$work/a.out" none
+    # As a program with the system's shared libraries, and as one without any.
+    for whole in '' -static; do
+        eval "cc $whole -Wall -Werror \"$work/consumer.c\" -o \"$work/a.out\" $flags" &&
+            runs "$work/a.out" && linked_to "$work/a.out" none || return 1
+    done
 }
 
 cmake_configure() {
