@@ -89,9 +89,10 @@ func (a *attempt) fail(err error) {
 	a.again = true
 }
 
-// outcome is what an error of the request says. Client.Timeout ends a request in two ways at once, and one of them, the channel
-// Cancel, does not tell why.
+// outcome is what an error of the request says, or before it the context, which may have ended with whatever cause the caller
+// gave. Client.Timeout ends a request in two ways at once, and one of them, the channel Cancel, does not tell why.
 func (a *attempt) outcome(err error) grate.Outcome {
+	err = errors.Join(a.request.Context().Err(), err)
 	var timeout net.Error
 	if errors.Is(err, context.Canceled) {
 		return grate.OutcomeCancelled

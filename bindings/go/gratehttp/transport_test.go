@@ -292,6 +292,41 @@ func TestCancelledByTheCaller(t *testing.T) {
 	equal(t, "completions", 1, metrics(t, transport.Engine).Completions)
 }
 
+// From Go 1.23 on, net/http returns the cause instead of context.Canceled: so errgroup, for one, ends the requests of a group.
+func TestEndedWithACause(t *testing.T) {
+	hang, cause := make(chan struct{}), errors.New("another request of the group failed")
+	defer close(hang)
+	transport := newTransport(t, serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/stream" {
+			w.(http.Flusher).Flush()
+		}
+		<-hang
+	}))
+	for _, path := range []string{"/", "/stream"} {
+		ctx, cancel := context.WithCancelCause(context.Background())
+		time.AfterFunc(20*time.Millisecond, func() { cancel(cause) })
+		request, _ := http.NewRequestWithContext(ctx, "GET", "http://api"+path, nil)
+		response, err := (&http.Client{Transport: transport}).Do(request)
+		if err == nil {
+			_, err = io.ReadAll(response.Body)
+			response.Body.Close()
+		}
+		if err == nil {
+			t.Error("no error")
+		}
+		equal(t, "failures", 0, provider(t, transport.Engine, "a").ConsecutiveFailures)
+	}
+	equal(t, "it was sent", "2 20 0", used(t, transport.Engine, "a"))
+
+	ctx, cancel := context.WithTimeoutCause(context.Background(), 20*time.Millisecond, cause)
+	defer cancel()
+	request, _ := http.NewRequestWithContext(ctx, "GET", "http://api/", nil)
+	if _, err := (&http.Client{Transport: transport}).Do(request); err == nil {
+		t.Error("no error")
+	}
+	equal(t, "failures", 1, provider(t, transport.Engine, "a").ConsecutiveFailures)
+}
+
 func TestCancelledBeforeItWasSent(t *testing.T) {
 	transport := newTransport(t, "http://127.0.0.1:1", "http://127.0.0.1:2")
 	ctx, cancel := context.WithCancel(context.Background())
