@@ -157,11 +157,13 @@ func (a *attempt) unsent() bool {
 type body struct {
 	io.ReadCloser
 	attempt *attempt
+	closed  atomic.Bool
 }
 
+// Read may fail because the caller closes the body meanwhile: that says nothing of the provider.
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF {
+	if err != nil && err != io.EOF && !b.closed.Load() {
 		b.attempt.fail(err)
 	}
 	return n, err
@@ -169,6 +171,7 @@ func (b *body) Read(p []byte) (int, error) {
 
 func (b *body) Close() error {
 	runtime.SetFinalizer(b, nil)
+	b.closed.Store(true)
 	err := b.ReadCloser.Close()
 	b.attempt.settle()
 	return err

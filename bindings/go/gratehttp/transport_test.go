@@ -422,6 +422,39 @@ func TestABodyThatBreaks(t *testing.T) {
 	equal(t, "failures", 1, provider(t, transport.Engine, "a").ConsecutiveFailures)
 }
 
+// That is how to stop a stream that somebody reads.
+func TestABodyThatIsClosedWhileItIsRead(t *testing.T) {
+	stream := func(w http.ResponseWriter, r *http.Request) {
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	}
+	overHTTP2 := httptest.NewUnstartedServer(http.HandlerFunc(stream))
+	overHTTP2.EnableHTTP2 = true
+	overHTTP2.StartTLS()
+	t.Cleanup(overHTTP2.Close)
+	for _, url := range []string{serve(t, stream), overHTTP2.URL} {
+		transport := newTransport(t, url)
+		transport.Base = overHTTP2.Client().Transport
+		for range 10 {
+			response, err := (&http.Client{Transport: transport}).Get("http://api/")
+			if err != nil {
+				t.Fatal(err)
+			}
+			reader := make(chan error)
+			go func() {
+				_, err := io.ReadAll(response.Body)
+				reader <- err
+			}()
+			time.Sleep(time.Millisecond)
+			response.Body.Close()
+			if <-reader == nil {
+				t.Error("the stream ended by itself")
+			}
+			equal(t, "failures", 0, provider(t, transport.Engine, "a").ConsecutiveFailures)
+		}
+	}
+}
+
 func TestABodyThatIsAbandoned(t *testing.T) {
 	chunked := func(w http.ResponseWriter, r *http.Request) {
 		w.(http.Flusher).Flush()
