@@ -111,9 +111,9 @@ func (a *attempt) outcome(err error) grate.Outcome {
 	}
 }
 
-// answered notes the header of a response. A refusal is settled at once, all else with the body.
+// answered notes the header of a response, which the caller may change. A refusal is settled at once, all else with the body.
 func (a *attempt) answered(response *http.Response) {
-	a.report.Outcome, a.report.HTTPStatus, a.report.Header = 0, response.StatusCode, response.Header
+	a.report.Outcome, a.report.HTTPStatus, a.report.Header = 0, response.StatusCode, response.Header.Clone()
 	switch response.StatusCode {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable, statusOverloaded:
 		a.again = true

@@ -192,6 +192,23 @@ func TestAmend(t *testing.T) {
 	equal(t, "no response", false, gratehttp.Amend(nil, nil))
 }
 
+// A proxy hides from its own callers what is left of its quota.
+func TestAHeaderThatTheCallerChanges(t *testing.T) {
+	transport := newTransport(t, serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-RateLimit-Remaining-Requests", "0")
+		w.Header().Set("X-RateLimit-Reset-Requests", "1h")
+	}))
+	response, err := (&http.Client{Transport: transport}).Get("http://api/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(response.Header)
+	response.Body.Close()
+	remaining, err := transport.Engine.RemainingQuota("a", grate.DimensionRequests)
+	equal(t, "error", nil, err)
+	equal(t, "remaining", 0, remaining)
+}
+
 func TestRefusedRequestsGoElsewhere(t *testing.T) {
 	for _, status := range []int{429, 503, 529} {
 		transport := newTransport(t, serve(t, echo(status)), serve(t, echo(200)))
