@@ -183,11 +183,8 @@ func (b *body) Close() error {
 //
 //	gratehttp.Amend(response, func(r *grate.Response) { r.Tokens = answer.Usage.TotalTokens })
 func Amend(response *http.Response, change func(*grate.Response)) bool {
-	if response == nil || response.Request == nil {
-		return false
-	}
-	a, ok := response.Request.Context().Value(attemptKey{}).(*attempt)
-	if !ok {
+	a := attemptOf(response)
+	if a == nil {
 		return false
 	}
 	a.mu.Lock()
@@ -197,4 +194,13 @@ func Amend(response *http.Response, change func(*grate.Response)) bool {
 	}
 	change(&a.report)
 	return true
+}
+
+// attemptOf is the attempt that a response came from, or nil.
+func attemptOf(response *http.Response) *attempt {
+	if response == nil || response.Request == nil {
+		return nil
+	}
+	a, _ := response.Request.Context().Value(attemptKey{}).(*attempt)
+	return a
 }

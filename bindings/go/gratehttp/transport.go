@@ -133,7 +133,7 @@ func (t *Transport) attempt(a *attempt, request *http.Request, body io.ReadClose
 
 // follow sends a redirected request. It stays with the provider that redirected it, so there is nothing to choose.
 func (t *Transport) follow(request *http.Request) (*http.Response, error) {
-	provider := t.providerOf(request.URL)
+	provider := t.providerOf(request)
 	if provider == "" {
 		return t.base().RoundTrip(request)
 	}
@@ -207,18 +207,33 @@ func (t *Transport) base() http.RoundTripper {
 	return http.DefaultTransport
 }
 
-// providerOf is the provider below whose base URL that one is, or "".
-func (t *Transport) providerOf(u *url.URL) string {
+// providerOf is the provider below whose base URL a redirected request goes, or "". Several may have one base URL, with a key
+// each: then it is the one that redirected.
+func (t *Transport) providerOf(request *http.Request) string {
+	if a := attemptOf(request.Response); a != nil && below(request.URL, t.Upstreams[a.provider]) {
+		return a.provider
+	}
 	for provider, base := range t.Upstreams {
-		if base == nil {
-			continue
-		}
-		path := strings.TrimSuffix(base.Path, "/")
-		if u.Scheme == base.Scheme && u.Host == base.Host && (u.Path == path || strings.HasPrefix(u.Path, path+"/")) {
+		if below(request.URL, base) {
 			return provider
 		}
 	}
 	return ""
+}
+
+func below(u, base *url.URL) bool {
+	if base == nil || u.Scheme != base.Scheme || !strings.EqualFold(u.Hostname(), base.Hostname()) || port(u) != port(base) {
+		return false
+	}
+	path := strings.TrimSuffix(base.Path, "/")
+	return u.Path == path || strings.HasPrefix(u.Path, path+"/")
+}
+
+func port(u *url.URL) string {
+	if u.Port() == "" {
+		return map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return u.Port()
 }
 
 // replay is the body once more.

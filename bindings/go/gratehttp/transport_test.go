@@ -539,6 +539,33 @@ func TestRedirects(t *testing.T) {
 	equal(t, "observations", 1, metrics(t, transport.Engine).Observations)
 }
 
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(request *http.Request) (*http.Response, error) { return f(request) }
+
+// Providers that differ by their keys alone, and a server that writes its address in another way.
+func TestRedirectsOfOneUpstreamWithSeveralKeys(t *testing.T) {
+	for range 10 {
+		transport := newTransport(t, "https://api.example/v1", "https://api.example/v1", "https://api.example/v1")
+		transport.Prepare = func(r *http.Request, provider string) error {
+			r.Header.Set("Authorization", "key of "+provider)
+			return nil
+		}
+		transport.Base = roundTripper(func(r *http.Request) (*http.Response, error) {
+			w := httptest.NewRecorder()
+			if r.URL.Path == "/v1/from" {
+				w.Header().Set("Location", "https://API.example:443/v1/to")
+				w.WriteHeader(http.StatusFound)
+			} else {
+				io.WriteString(w, r.Header.Get("Authorization"))
+			}
+			return w.Result(), nil
+		})
+		equal(t, "answer", "key of a", get(t, transport, "/from"))
+		equal(t, "used", "2 10 0", used(t, transport.Engine, "a"))
+	}
+}
+
 func TestPrepareThatFails(t *testing.T) {
 	transport := newTransport(t, closedPort(t))
 	failure := errors.New("no key")
