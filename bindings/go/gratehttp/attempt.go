@@ -23,6 +23,7 @@ type attempt struct {
 	cancel   func() error
 	again    bool         // the provider refused, or was never reached: another may be asked
 	stage    atomic.Int32 // set by the transport that sends the request, on goroutines of its own
+	torn     atomic.Bool  // by it, too: the body of the request could not be read
 
 	mu      sync.Mutex // guards what the caller may touch in several goroutines: the response
 	report  grate.Response
@@ -89,12 +90,12 @@ func (a *attempt) fail(err error) {
 	a.again = true
 }
 
-// outcome is what an error of the request says, or before it the context, which may have ended with whatever cause the caller
-// gave. Client.Timeout ends a request in two ways at once, and one of them, the channel Cancel, does not tell why.
+// outcome is what an error of the request says, unless the caller's own body or context is behind it: that may have ended with
+// whatever cause. Client.Timeout ends a request in two ways at once, and one of them, the channel Cancel, does not tell why.
 func (a *attempt) outcome(err error) grate.Outcome {
 	err = errors.Join(a.request.Context().Err(), err)
 	var timeout net.Error
-	if errors.Is(err, context.Canceled) {
+	if a.torn.Load() || errors.Is(err, context.Canceled) {
 		return grate.OutcomeCancelled
 	}
 	if errors.As(err, &timeout) && timeout.Timeout() {
@@ -121,7 +122,7 @@ func (a *attempt) answered(response *http.Response) {
 	case http.StatusSwitchingProtocols:
 		a.settle() // the body is a connection from now on
 	default:
-		b := &body{ReadCloser: response.Body, attempt: a}
+		b := &body{watched: watched{ReadCloser: response.Body, failed: a.fail}, attempt: a}
 		runtime.SetFinalizer(b, func(b *body) { go b.Close() })
 		response.Body = b
 	}
@@ -153,26 +154,35 @@ func (a *attempt) unsent() bool {
 	return a.report.Outcome == grate.OutcomeCancelled && a.report.Requests == grate.Zero
 }
 
-// body settles the attempt when it is closed.
-type body struct {
+// watched is a body whose errors are noted, but for those of reading it while or after it is closed: these say nothing.
+type watched struct {
 	io.ReadCloser
-	attempt *attempt
-	closed  atomic.Bool
+	failed func(error)
+	closed atomic.Bool
 }
 
-// Read may fail because the caller closes the body meanwhile: that says nothing of the provider.
-func (b *body) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF && !b.closed.Load() {
-		b.attempt.fail(err)
+func (w *watched) Read(p []byte) (int, error) {
+	n, err := w.ReadCloser.Read(p)
+	if err != nil && err != io.EOF && !w.closed.Load() {
+		w.failed(err)
 	}
 	return n, err
 }
 
+func (w *watched) Close() error {
+	w.closed.Store(true)
+	return w.ReadCloser.Close()
+}
+
+// body is that of a response, and settles the attempt when it is closed.
+type body struct {
+	watched
+	attempt *attempt
+}
+
 func (b *body) Close() error {
 	runtime.SetFinalizer(b, nil)
-	b.closed.Store(true)
-	err := b.ReadCloser.Close()
+	err := b.watched.Close()
 	b.attempt.settle()
 	return err
 }

@@ -176,6 +176,9 @@ func (t *Transport) exchange(a *attempt, out *http.Request) (*http.Response, err
 	if err := out.Context().Err(); err != nil {
 		return nil, unsent(out, err)
 	}
+	if out.Body != nil && out.Body != http.NoBody {
+		out.Body = &watched{ReadCloser: out.Body, failed: func(error) { a.torn.Store(true) }}
+	}
 	a.request = out
 	a.report = grate.Response{Outcome: grate.OutcomeCancelled} // from here on it may have been sent
 	started := time.Now()

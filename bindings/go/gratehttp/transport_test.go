@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	grate "github.com/libgrate/libgrate/bindings/go"
@@ -342,6 +343,26 @@ func TestEndedWithACause(t *testing.T) {
 		t.Error("no error")
 	}
 	equal(t, "failures", 1, provider(t, transport.Engine, "a").ConsecutiveFailures)
+}
+
+// A file that cannot be read, a caller of a proxy that goes away: the provider can do nothing about it.
+func TestABodyOfARequestThatBreaks(t *testing.T) {
+	overHTTP2 := httptest.NewUnstartedServer(echo(200))
+	overHTTP2.EnableHTTP2 = true
+	overHTTP2.StartTLS()
+	t.Cleanup(overHTTP2.Close)
+	for _, url := range []string{serve(t, echo(200)), overHTTP2.URL} {
+		transport := newTransport(t, url)
+		transport.Base = overHTTP2.Client().Transport
+		failure := errors.New("disk")
+		body := io.MultiReader(strings.NewReader("half"), iotest.ErrReader(failure))
+		client := &http.Client{Transport: transport}
+		if _, err := client.Post("http://api/", "text/plain", body); !errors.Is(err, failure) {
+			t.Errorf("error %v", err)
+		}
+		equal(t, "failures", 0, provider(t, transport.Engine, "a").ConsecutiveFailures)
+		equal(t, "it was sent", "1 10 0", used(t, transport.Engine, "a"))
+	}
 }
 
 func TestCancelledBeforeItWasSent(t *testing.T) {
