@@ -35,6 +35,7 @@ const (
 	connected = iota // or with a transport that does not tell
 	waiting          // for one to become free, perhaps: there may be as many as the transport may have
 	dialing
+	checked // by net/http, which tells what comes next, and sends nothing that is malformed
 )
 
 type attemptKey struct{}
@@ -83,11 +84,11 @@ func (a *attempt) fail(err error) {
 		a.report.Outcome = outcome
 		return
 	}
-	if stage == waiting && outcome == grate.OutcomeTimeout {
-		outcome = grate.OutcomeCancelled // in the caller's own queue: the provider was not asked
+	if stage == checked || stage == waiting && outcome == grate.OutcomeTimeout {
+		outcome = grate.OutcomeCancelled // the caller's own mistake, or in its own queue: the provider was not asked
 	}
 	a.report = unused(outcome) // if the provider was asked, its health suffers nevertheless
-	a.again = true
+	a.again = stage != checked
 }
 
 // outcome is what an error of the request says, unless the caller's own body or context is behind it: that may have ended with
@@ -114,6 +115,7 @@ func (a *attempt) outcome(err error) grate.Outcome {
 
 // answered notes the header of a response, which the caller may change. A refusal is settled at once, all else with the body.
 func (a *attempt) answered(response *http.Response) {
+	a.stage.Store(connected)
 	a.report.Outcome, a.report.HTTPStatus, a.report.Header = 0, response.StatusCode, response.Header.Clone()
 	switch response.StatusCode {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable, statusOverloaded:

@@ -179,6 +179,9 @@ func (t *Transport) exchange(a *attempt, out *http.Request) (*http.Response, err
 	if out.Body != nil && out.Body != http.NoBody {
 		out.Body = &watched{ReadCloser: out.Body, failed: func(error) { a.torn.Store(true) }}
 	}
+	if _, ok := t.base().(*http.Transport); ok {
+		a.stage.Store(checked)
+	}
 	a.request = out
 	a.report = grate.Response{Outcome: grate.OutcomeCancelled} // from here on it may have been sent
 	started := time.Now()

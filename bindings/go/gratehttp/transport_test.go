@@ -365,6 +365,19 @@ func TestABodyOfARequestThatBreaks(t *testing.T) {
 	}
 }
 
+// Whoever makes a header of what others wrote must not lose the providers by it.
+func TestARequestThatIsMalformed(t *testing.T) {
+	transport := newTransport(t, serve(t, echo(200)), serve(t, echo(200)))
+	request, _ := http.NewRequest("GET", "http://api/", nil)
+	request.Header.Set("X-User", "line\nbreak")
+	if _, err := (&http.Client{Transport: transport}).Do(request); err == nil {
+		t.Error("no error")
+	}
+	equal(t, "failures", 0, provider(t, transport.Engine, "a").ConsecutiveFailures)
+	equal(t, "attempts", 1, metrics(t, transport.Engine).Acquires)
+	equal(t, "given back", 1, metrics(t, transport.Engine).Cancellations)
+}
+
 func TestCancelledBeforeItWasSent(t *testing.T) {
 	transport := newTransport(t, "http://127.0.0.1:1", "http://127.0.0.1:2")
 	ctx, cancel := context.WithCancel(context.Background())
