@@ -243,8 +243,8 @@ final class Exchange<T> implements BodyHandler<T> {
 
                 @Override
                 public void cancel() {
+                    bodyEnd.complete(null); // before the HTTP client may tell of this as an error
                     subscription.cancel();
-                    bodyEnd.complete(null);
                 }
             });
         }

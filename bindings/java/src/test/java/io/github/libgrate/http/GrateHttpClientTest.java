@@ -98,6 +98,13 @@ class GrateHttpClientTest {
             }
             exchange.close();
         });
+        server.createContext("/endless", exchange -> {
+            exchange.sendResponseHeaders(200, 0);
+            while (release.getCount() > 0) {
+                exchange.getResponseBody().write(new byte[1000]);
+                exchange.getResponseBody().flush();
+            }
+        });
         server.start();
         good = URI.create("http://127.0.0.1:" + server.getAddress().getPort());
     }
@@ -402,6 +409,19 @@ class GrateHttpClientTest {
         response.body().close();
         settled(1);
         assertEquals(100, used("first", Dimension.TOKENS));
+    }
+
+    /** The HTTP client tells of an error then, at the same time. */
+    @Test
+    void aStreamThatIsClosedWhileItArrives() throws Exception {
+        for (int i = 1; i <= 50; i++) {
+            HttpResponse<InputStream> response =
+                    client(good, good).build().send("one", ESTIMATE, get("/endless"), BodyHandlers.ofInputStream());
+            response.body().read();
+            response.body().close();
+            settled(i);
+            assertEquals(0, engine.providerState("first").consecutiveFailures());
+        }
     }
 
     @Test
