@@ -102,7 +102,8 @@ final class Exchange<T> implements BodyHandler<T> {
 
     /** Whether this says that nothing was sent. It may be of the target of a redirect, from a provider that has done its part. */
     boolean unsent(IOException error) {
-        return (!redirectable || changesNothing())
+        return info == null
+                && (!redirectable || changesNothing())
                 && (error instanceof ConnectException
                         || error instanceof HttpConnectTimeoutException
                         || error instanceof SSLHandshakeException);
@@ -235,7 +236,7 @@ final class Exchange<T> implements BodyHandler<T> {
         @Override
         public void onSubscribe(Flow.Subscription subscription) {
             upstream = subscription;
-            subscriber.onSubscribe(new Flow.Subscription() {
+            call(() -> subscriber.onSubscribe(new Flow.Subscription() {
                 @Override
                 public void request(long n) {
                     subscription.request(n);
@@ -246,13 +247,17 @@ final class Exchange<T> implements BodyHandler<T> {
                     bodyEnd.complete(null); // before the HTTP client may tell of this as an error
                     subscription.cancel();
                 }
-            });
+            }));
         }
 
         @Override
         public void onNext(List<ByteBuffer> item) {
+            call(() -> subscriber.onNext(item));
+        }
+
+        private void call(Runnable callers) {
             try {
-                subscriber.onNext(item);
+                callers.run();
             } catch (RuntimeException | Error error) {
                 bodyEnd.complete(null); // the caller's fault: what follows is not the end of the body
                 throw error;

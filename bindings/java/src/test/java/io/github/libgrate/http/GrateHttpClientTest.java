@@ -29,14 +29,18 @@ import java.net.http.HttpRequest;
 import java.net.http.HttpRequest.BodyPublishers;
 import java.net.http.HttpResponse;
 import java.net.http.HttpResponse.BodyHandlers;
+import java.net.http.HttpResponse.BodySubscribers;
 import java.net.http.HttpTimeoutException;
+import java.nio.ByteBuffer;
 import java.time.Duration;
 import java.time.temporal.ChronoUnit;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionException;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
+import java.util.concurrent.Flow;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.junit.jupiter.api.AfterEach;
@@ -143,6 +147,22 @@ class GrateHttpClientTest {
 
     private GrateHttpClient.Builder client(URI first, URI second) {
         return GrateHttpClient.builder(engine).provider("first", first).provider("second", second);
+    }
+
+    private static class Discarding implements Flow.Subscriber<List<ByteBuffer>> {
+        @Override
+        public void onSubscribe(Flow.Subscription subscription) {
+            subscription.request(Long.MAX_VALUE);
+        }
+
+        @Override
+        public void onNext(List<ByteBuffer> item) {}
+
+        @Override
+        public void onError(Throwable error) {}
+
+        @Override
+        public void onComplete() {}
     }
 
     private static RequestFactory get(String path) {
@@ -355,6 +375,31 @@ class GrateHttpClientTest {
         }
         assertEquals(2, used("first", Dimension.REQUESTS));
         assertEquals(2, engine.metrics().completions());
+        assertEquals(0, engine.providerState("first").consecutiveFailures());
+    }
+
+    /** Such as a handler that passes the answer on: the provider has done its part. */
+    @Test
+    void aBodyHandlerThatCannotConnect() throws Exception {
+        assertThrows(ConnectException.class, () -> client(good, good).build().<String>send("api", ESTIMATE, post("/ok"),
+                info -> BodySubscribers.fromSubscriber(new Discarding(), nothing -> {
+                    throw new CompletionException(new ConnectException());
+                })));
+        assertEquals(1, served.get());
+        assertEquals(1, used("first", Dimension.REQUESTS));
+        assertEquals(0, engine.providerState("first").consecutiveFailures());
+    }
+
+    @Test
+    void aSubscriberThatThrowsAtOnce() throws Exception {
+        assertThrows(IOException.class, () -> client(good, good).build().send("api", ESTIMATE, get("/ok"),
+                info -> BodySubscribers.fromSubscriber(new Discarding() {
+                    @Override
+                    public void onSubscribe(Flow.Subscription subscription) {
+                        throw new ArithmeticException();
+                    }
+                })));
+        assertEquals(1, used("first", Dimension.REQUESTS));
         assertEquals(0, engine.providerState("first").consecutiveFailures());
     }
 
