@@ -77,7 +77,9 @@ final class Exchange<T> implements BodyHandler<T> {
             redirectable = http.followRedirects() != HttpClient.Redirect.NEVER;
             return http.send(request, this);
         } catch (IOException error) {
-            if (unsent(error)) {
+            if (method == null) {
+                giveBack();
+            } else if (unsent(error)) {
                 settle(unused(Outcome.SERVER_ERROR)); // health suffers nevertheless
             } else if (error instanceof HttpTimeoutException) {
                 failed(Outcome.TIMEOUT);
@@ -90,19 +92,27 @@ final class Exchange<T> implements BodyHandler<T> {
         } catch (InterruptedException error) {
             failed(Outcome.CANCELLED);
             throw error;
-        } catch (RuntimeException | Error error) {
+        } catch (Throwable error) { // checked, too: other languages of the JVM do not declare what they throw
             if (info != null) {
                 handlerFailed();
-            } else if (settled.compareAndSet(false, true)) {
-                lease.close(); // nothing was sent, through no fault of the provider
+            } else {
+                giveBack();
             }
             throw error;
         }
     }
 
+    /** Nothing was sent, through no fault of the provider. */
+    private void giveBack() throws GrateException {
+        if (settled.compareAndSet(false, true)) {
+            lease.close();
+        }
+    }
+
     /** Whether this says that nothing was sent. It may be of the target of a redirect, from a provider that has done its part. */
     boolean unsent(IOException error) {
-        return info == null
+        return method != null
+                && info == null
                 && (!redirectable || changesNothing())
                 && (error instanceof ConnectException
                         || error instanceof HttpConnectTimeoutException

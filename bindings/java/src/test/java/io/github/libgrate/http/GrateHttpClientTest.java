@@ -17,6 +17,7 @@ import io.github.libgrate.ProviderConfig;
 import io.github.libgrate.ProviderState;
 import io.github.libgrate.QuotaConfig;
 import io.github.libgrate.Request;
+import java.io.FileNotFoundException;
 import java.io.IOException;
 import java.io.InputStream;
 import java.net.ConnectException;
@@ -42,6 +43,7 @@ import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Flow;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
@@ -363,6 +365,23 @@ class GrateHttpClientTest {
                 () -> nowhere.send("api", ESTIMATE, get("/"), BodyHandlers.ofString()));
         assertEquals(2, engine.metrics().cancellations());
         assertEquals(0, used("first", Dimension.REQUESTS));
+    }
+
+    /** Kotlin and Scala declare no exceptions: a factory in them may throw any, as of a file or a token that it cannot get. */
+    @Test
+    void aRequestThatCannotBeMadeForReasonsThatAreNotDeclared() throws Exception {
+        GrateHttpClient client = client(good, good).build();
+        for (Exception thrown : List.of(new FileNotFoundException(), new ConnectException(), new TimeoutException())) {
+            assertEquals(thrown, assertThrows(Exception.class, () -> client.send("api", ESTIMATE,
+                    (provider, base) -> thrown(thrown), BodyHandlers.ofString())));
+        }
+        assertEquals(3, engine.metrics().cancellations());
+        assertEquals(0, engine.providerState("first").consecutiveFailures());
+    }
+
+    @SuppressWarnings("unchecked")
+    private static <E extends Exception> HttpRequest thrown(Exception exception) throws E {
+        throw (E) exception;
     }
 
     @Test
