@@ -16,7 +16,6 @@ import java.net.ConnectException;
 import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.HttpConnectTimeoutException;
-import java.net.http.HttpRequest;
 import java.net.http.HttpResponse;
 import java.net.http.HttpResponse.BodyHandler;
 import java.net.http.HttpResponse.BodySubscriber;
@@ -49,7 +48,8 @@ final class Exchange<T> implements BodyHandler<T> {
     /** Set before the caller's subscriber hears of the end, so that it is seen by whoever sees a body that is complete. */
     private volatile boolean arrived;
 
-    private String method;
+    /** Null until the caller has made it. */
+    private Upload request;
     private boolean redirectable;
     private volatile ResponseInfo info;
     private volatile Flow.Subscription upstream;
@@ -72,13 +72,14 @@ final class Exchange<T> implements BodyHandler<T> {
             if (base == null) {
                 throw new IllegalStateException("the client does not know where provider " + lease.provider() + " is");
             }
-            HttpRequest request = requests.create(lease.provider(), base);
-            method = request.method();
+            request = new Upload(Objects.requireNonNull(requests.create(lease.provider(), base), "request"));
             redirectable = http.followRedirects() != HttpClient.Redirect.NEVER;
             return http.send(request, this);
         } catch (IOException error) {
-            if (method == null) {
+            if (request == null) {
                 giveBack();
+            } else if (request.failed()) {
+                failed(Outcome.CANCELLED);
             } else if (unsent(error)) {
                 settle(unused(Outcome.SERVER_ERROR)); // health suffers nevertheless
             } else if (error instanceof HttpTimeoutException) {
@@ -111,7 +112,7 @@ final class Exchange<T> implements BodyHandler<T> {
 
     /** Whether this says that nothing was sent. It may be of the target of a redirect, from a provider that has done its part. */
     boolean unsent(IOException error) {
-        return method != null
+        return request != null
                 && info == null
                 && (!redirectable || changesNothing())
                 && (error instanceof ConnectException
@@ -122,12 +123,12 @@ final class Exchange<T> implements BodyHandler<T> {
     /** Whether another provider may be asked instead. A redirect to a GET says that what was asked is done. */
     boolean refused(HttpResponse<T> response) {
         return REFUSALS.contains(response.statusCode())
-                && (changesNothing() || method.equals(response.request().method()));
+                && (changesNothing() || request.method().equals(response.request().method()));
     }
 
     /** Whether the request may be sent twice. */
     private boolean changesNothing() {
-        return method.equals("GET") || method.equals("HEAD");
+        return Set.of("GET", "HEAD").contains(request.method());
     }
 
     /** The report of a request that was not sent: there is nothing that the provider could count. */

@@ -384,6 +384,26 @@ class GrateHttpClientTest {
         throw (E) exception;
     }
 
+    /** A file that cannot be read, or what a client of this server sends and breaks off. */
+    @Test
+    void aBodyOfARequestThatBreaks() throws Exception {
+        InputStream broken = new InputStream() {
+            @Override
+            public int read() throws IOException {
+                throw new IOException("disk");
+            }
+        };
+        for (HttpClient http : List.of(HttpClient.newHttpClient(), following())) {
+            assertThrows(IOException.class, () -> client(good, good).httpClient(http).build().send("api", ESTIMATE,
+                    (provider, base) -> HttpRequest.newBuilder(base.resolve("/ok"))
+                            .POST(BodyPublishers.ofInputStream(() -> broken))
+                            .build(),
+                    BodyHandlers.ofString()));
+        }
+        assertEquals(2, used("first", Dimension.REQUESTS));
+        assertEquals(0, engine.providerState("first").consecutiveFailures());
+    }
+
     @Test
     void aBodyHandlerThatThrows() throws Exception {
         GrateHttpClient client = client(good, good).build();
