@@ -203,6 +203,23 @@ func TestAcquireWaitForASlot(t *testing.T) {
 	ok(t, must(engine.AcquireWait(ctx, "api", grate.Request{}))(t).Cancel())
 }
 
+// Nobody knows when a lease ends. Those that wait for a quota profit from it, too: by what it gives back, or on another provider.
+func TestAcquireWaitForALease(t *testing.T) {
+	hourly := grate.Provider{Name: "a", Quotas: []grate.Quota{{Dimension: grate.DimensionRequests, Limit: 1, Window: time.Hour}}}
+	slot := grate.Provider{Name: "b", Quotas: []grate.Quota{{Dimension: grate.DimensionConcurrency, Limit: 1}}}
+	for _, providers := range [][]grate.Provider{{hourly}, {hourly, slot}} {
+		engine, _ := newEngine(t, serving(providers...))
+		var last *grate.Lease
+		for range providers {
+			last = must(engine.Acquire(background, "api", grate.Request{}))(t)
+		}
+		time.AfterFunc(20*time.Millisecond, func() { last.Cancel() })
+		ctx, cancel := context.WithCancel(background)
+		time.AfterFunc(10*time.Second, cancel)
+		equal(t, "provider", last.Provider, must(engine.AcquireWait(ctx, "api", grate.Request{}))(t).Provider)
+	}
+}
+
 func TestAcquireWaitEnds(t *testing.T) {
 	engine := oneSlot(t, perMinute(grate.DimensionRequests, 1), perMinute(grate.DimensionTokens, 10))
 	ok(t, must(engine.Acquire(background, "api", grate.Request{}))(t).Complete(grate.Response{HTTPStatus: 200}))

@@ -121,9 +121,10 @@ func (e *Engine) acquire(ctx context.Context, capability string, request *Reques
 }
 
 const (
-	// shortestWait keeps waiters from spinning, longestGuess is how long an estimated wait is believed: leases end earlier.
-	shortestWait = time.Millisecond
-	longestGuess = 50 * time.Millisecond
+	// shortestNap keeps waiters from spinning. After longestNap they look again, however long the wait: leases end when they
+	// end, on the provider that frees first or on another, and give back what they did not use.
+	shortestNap = time.Millisecond
+	longestNap  = 50 * time.Millisecond
 )
 
 // AcquireWait is Acquire that waits while no provider is available, and tries again when one frees. There is no order among
@@ -143,17 +144,16 @@ func (e *Engine) AcquireWait(ctx context.Context, capability string, request Req
 		if !ends {
 			return nil, err
 		}
-		if none.HeldBy == HeldByConcurrency || none.HeldBy == HeldByProbe {
-			wait = min(wait, longestGuess)
-		} else if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < wait {
+		guessed := none.HeldBy == HeldByConcurrency || none.HeldBy == HeldByProbe
+		if deadline, ok := ctx.Deadline(); ok && !guessed && time.Until(deadline) < wait {
 			return nil, err
 		}
-		wait = max(wait, shortestWait)
+		nap := max(shortestNap, min(wait, longestNap))
 		if timer == nil {
-			timer = time.NewTimer(wait)
+			timer = time.NewTimer(nap)
 			defer timer.Stop()
 		} else {
-			timer.Reset(wait)
+			timer.Reset(nap)
 		}
 		select {
 		case <-timer.C:
