@@ -184,7 +184,7 @@ final class Exchange<T> implements BodyHandler<T> {
         Response.Builder report = report(response);
         try {
             usage.read(response, report);
-        } catch (RuntimeException error) {
+        } catch (Exception error) { // checked, too: see send
             LOG.log(Level.WARNING, "the usage of a response cannot be told: it counts as estimated", error);
             report = report(response);
         } finally {

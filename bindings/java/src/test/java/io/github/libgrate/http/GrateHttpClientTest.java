@@ -213,12 +213,14 @@ class GrateHttpClientTest {
     void aUsageReaderThatFails() throws Exception {
         GrateHttpClient client = client(good, good).build();
         for (UsageReader<String> usage : List.<UsageReader<String>>of(
-                (answer, report) -> report.tokens(7).bytes(-1), (answer, report) -> report.tokens(7).httpStatus(0))) {
+                (answer, report) -> report.tokens(7).bytes(-1),
+                (answer, report) -> report.tokens(7).httpStatus(0),
+                (answer, report) -> thrown(new IOException("not declared: this is Kotlin, and that no JSON")))) {
             HttpResponse<String> response = client.send("api", ESTIMATE, get("/ok"), BodyHandlers.ofString(), usage);
             assertEquals("tokens=42", response.body());
         }
-        assertEquals(2, engine.metrics().completions());
-        assertEquals(200, used("first", Dimension.TOKENS));
+        assertEquals(3, engine.metrics().completions());
+        assertEquals(300, used("first", Dimension.TOKENS));
     }
 
     @Test
