@@ -191,6 +191,9 @@ func (t *Transport) exchange(a *attempt, out *http.Request) (*http.Response, err
 		a.fail(err)
 		return nil, err
 	}
+	if response.Body == nil {
+		response.Body = http.NoBody
+	}
 	response.Request = out
 	// The caller knows the URL that it asked for; a redirect is relative to the one that was sent.
 	if location, err := response.Location(); err == nil {

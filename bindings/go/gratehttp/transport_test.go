@@ -672,6 +672,19 @@ func TestMaxWait(t *testing.T) {
 	equal(t, "completions", 3, metrics(t, transport.Engine).Completions)
 }
 
+// http.Client takes that from a RoundTripper, such as that of a test.
+func TestAnAnswerWithoutABody(t *testing.T) {
+	transport := newTransport(t, "http://a.example", "http://b.example")
+	transport.Base = roundTripper(func(r *http.Request) (*http.Response, error) {
+		if r.URL.Host == "a.example" {
+			return &http.Response{StatusCode: 429}, nil
+		}
+		return &http.Response{StatusCode: 204}, nil
+	})
+	equal(t, "answer", "", get(t, transport, "/"))
+	equal(t, "completions", 2, metrics(t, transport.Engine).Completions)
+}
+
 func TestProtocolSwitch(t *testing.T) {
 	transport := newTransport(t, serve(t, func(w http.ResponseWriter, r *http.Request) {
 		conn, _, err := w.(http.Hijacker).Hijack()
