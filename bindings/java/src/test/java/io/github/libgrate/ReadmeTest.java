@@ -20,7 +20,7 @@ import javax.tools.ToolProvider;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/** The examples of the README compile, and the first two run as well. */
+/** The examples of the README compile, and the first two run as well; the package that it speaks of has what it must have. */
 class ReadmeTest {
     private static final String AROUND = "import io.github.libgrate.*;\n"
             + "import io.github.libgrate.http.*;\n"
@@ -76,6 +76,12 @@ class ReadmeTest {
             assertEquals("primary b ", run.invoke(null, engine));
             assertEquals(1, engine.metrics().completions());
         }
+    }
+
+    @Test
+    void theLicenceComesAlong() throws Exception {
+        assertEquals(Files.readString(Fixture.ROOT.resolve("LICENSE")),
+                Files.readString(Path.of("target", "classes", "META-INF", "LICENSE")));
     }
 
     private static void compile(Path folder, String source) throws Exception {
