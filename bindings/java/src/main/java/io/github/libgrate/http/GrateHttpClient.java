@@ -71,7 +71,7 @@ public final class GrateHttpClient {
      * @param capability what is asked for
      * @param estimate what the request will use
      * @param requests makes the request for the provider that was chosen
-     * @param handler what to do with the body
+     * @param handler what to do with the body, of refusals too: one that writes to a file must empty it first
      * @return the response, of whatever status
      * @throws NoAvailableProvidersException if nothing is available, and will not be in time
      * @throws GrateException if the engine refuses capability or estimate
@@ -90,7 +90,7 @@ public final class GrateHttpClient {
      * @param capability what is asked for
      * @param estimate what the request will use
      * @param requests makes the request for the provider that was chosen
-     * @param handler what to do with the body
+     * @param handler what to do with the body, of refusals too: one that writes to a file must empty it first
      * @param usage tells what the request used
      * @return the response, of whatever status: 429, 503 or 529 only if no other provider could be tried
      * @throws NoAvailableProvidersException if nothing is available, and will not be in time
