@@ -191,7 +191,7 @@ func (b *body) Close() error {
 
 // Amend changes what the engine will be told of a response when its body is closed: the tokens that the answer says it used,
 // or another outcome than the status has. It reports whether it did: not if response did not come from a Transport, or
-// is settled already.
+// is settled already. The body is to be read before: change must neither read nor close it, which would wait for its own end.
 //
 //	gratehttp.Amend(response, func(r *grate.Response) { r.Tokens = answer.Usage.TotalTokens })
 func Amend(response *http.Response, change func(*grate.Response)) bool {
