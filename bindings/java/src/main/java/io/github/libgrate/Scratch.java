@@ -8,8 +8,7 @@ import java.util.concurrent.atomic.AtomicLongArray;
  * The arguments and results of one call, in memory that is used again. Whoever takes one has it alone until it gives it back.
  * Meanwhile the number of its {@link Handle} stands in it: so the calls under way can be found, and need not be counted.
  *
- * <p>They wait in a pool, not in thread-locals: those would cost memory for each of a million virtual threads, and would keep
- * the class loader of a web application alive.
+ * <p>They wait in a pool, not in thread-locals: those would cost memory for each of a million virtual threads.
  */
 final class Scratch {
     static final int REQUEST = 0;
