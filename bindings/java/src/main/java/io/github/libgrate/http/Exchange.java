@@ -210,7 +210,11 @@ final class Exchange<T> implements BodyHandler<T> {
     }
 
     private boolean sameServer(URI uri) {
-        return Objects.equals(uri.getAuthority(), base.getAuthority());
+        return uri.getHost().equalsIgnoreCase(base.getHost()) && port(uri) == port(base);
+    }
+
+    private static int port(URI uri) {
+        return uri.getPort() != -1 ? uri.getPort() : "https".equalsIgnoreCase(uri.getScheme()) ? 443 : 80;
     }
 
     private void settle(Response.Builder report) {

@@ -454,6 +454,15 @@ class GrateHttpClientTest {
         assertEquals(3, used("first", Dimension.REQUESTS));
     }
 
+    @Test
+    void aRedirectThatWritesTheHostInAnotherWay() throws Exception {
+        URI base = URI.create("http://localhost:" + server.getAddress().getPort());
+        String location = base.toString().replace("localhost", "LOCALHOST") + "/ok";
+        assertEquals(200, client(base, base).httpClient(following()).build()
+                .send("api", ESTIMATE, get("/done?" + location), BodyHandlers.ofString()).statusCode());
+        assertEquals(2, used("first", Dimension.REQUESTS));
+    }
+
     /** What a redirect leads to says nothing of the request that was redirected, which is done, and not to be done twice. */
     @Test
     void failuresBehindARedirect() throws Exception {
