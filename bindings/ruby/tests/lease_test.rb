@@ -114,6 +114,9 @@ class LeaseTest < Minitest::Test
     {
       Timeout::Error.new => [:timeout, false], Errno::ETIMEDOUT.new => [:timeout, false], caused => [:timeout, true],
       Errno::ECONNREFUSED.new => [:server_error, true], SocketError.new => [:server_error, true],
+      Errno::EHOSTUNREACH.new("connect(2) for 10.0.0.1:80") => [:server_error, true],
+      Errno::ETIMEDOUT.new("connect(2) for 10.0.0.1:80") => [:timeout, true],
+      Errno::EHOSTUNREACH.new => [:server_error, false], Errno::ENETUNREACH.new => [:server_error, false],
       wrapping.new => [:server_error, true], EOFError.new => [:server_error, false],
       OpenSSL::SSL::SSLError.new("SSL_connect: certificate verify failed") => [:server_error, true],
       OpenSSL::SSL::SSLError.new("SSL_read: unexpected eof") => [:server_error, false],

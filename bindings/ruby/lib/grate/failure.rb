@@ -4,15 +4,15 @@ module Grate
   # What an exception means for the request in whose course it was raised.
   module Failure
     # No connection was made.
-    UNSENT = %w[Errno::ECONNREFUSED Errno::EHOSTUNREACH Errno::ENETUNREACH Errno::EADDRNOTAVAIL SocketError
-                Net::OpenTimeout].freeze
+    UNSENT = %w[Errno::ECONNREFUSED Errno::EADDRNOTAVAIL SocketError Net::OpenTimeout].freeze
     TIMEOUT = %w[Timeout::Error Timeout::ExitException Errno::ETIMEDOUT IO::TimeoutError Faraday::TimeoutError].freeze
-    BROKEN = [*UNSENT, *%w[Errno::ECONNRESET Errno::ECONNABORTED Errno::EPIPE Errno::ENOTCONN Errno::ENETDOWN
-                           Errno::EHOSTDOWN EOFError OpenSSL::SSL::SSLError Net::ProtocolError Net::HTTPBadResponse
-                           Net::HTTPHeaderSyntaxError Faraday::ConnectionFailed Faraday::SSLError]].freeze
-    # What OpenSSL says of a handshake, before which nothing is sent.
-    HANDSHAKE = /SSL_connect|certificate verify failed|does not match the server certificate/.freeze
-    private_constant :UNSENT, :TIMEOUT, :BROKEN, :HANDSHAKE
+    BROKEN = [*UNSENT, *%w[Errno::EHOSTUNREACH Errno::ENETUNREACH Errno::ECONNRESET Errno::ECONNABORTED Errno::EPIPE
+                           Errno::ENOTCONN Errno::ENETDOWN Errno::EHOSTDOWN EOFError OpenSSL::SSL::SSLError
+                           Net::ProtocolError Net::HTTPBadResponse Net::HTTPHeaderSyntaxError Faraday::ConnectionFailed
+                           Faraday::SSLError]].freeze
+    # What the system says of a connection that was not made, and OpenSSL of a handshake, before which nothing is sent.
+    UNMADE = /connect\(2\)|SSL_connect|certificate verify failed|does not match the server certificate/.freeze
+    private_constant :UNSENT, :TIMEOUT, :BROKEN, :UNMADE
 
     # The outcome of a request that may have been sent: `:timeout`, `:server_error` if the connection failed, or
     # `:cancelled` for all else, such as a bug of the caller, which says nothing of the provider. It looks at the
@@ -30,7 +30,7 @@ module Grate
     # @param exception [Exception]
     # @return [Boolean]
     def self.unsent?(exception)
-      any?(exception, UNSENT) || any?(exception, BROKEN) { |found| HANDSHAKE.match?(found.message.b) }
+      any?(exception, UNSENT) || any?(exception, BROKEN + TIMEOUT) { |found| UNMADE.match?(found.message.b) }
     end
 
     # By name, as most of these classes belong to libraries that need not be loaded. A block tells more of those found.
