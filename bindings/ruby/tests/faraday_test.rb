@@ -188,6 +188,63 @@ class FaradayTest < Minitest::Test
     assert_settled 4
   end
 
+  # Of a body that is read only what is left of it is sent, as without the middleware.
+  def test_bodies_that_are_read
+    seen = []
+    status = 429
+    first = serve { |socket, head, body| seen << [head[0][/\w+/], body] && answer(socket, status) }
+    second = serve { |socket, _head, body| seen << body && answer(socket, 200) }
+    file = -> { StringIO.new("0123456789").tap { |io| io.seek(8) } }
+    pipe = -> { IO.pipe.then { |reader, writer| writer.write("89") && writer.close || reader } }
+    able_to = lambda do |*names|
+      io = StringIO.new("89")
+      Object.new.tap { |body| names.each { |name| body.define_singleton_method(name) { |*of| io.public_send(name, *of) } } }
+    end
+    only_read = -> { able_to[:read] }
+    rewound = -> { able_to[:read, :rewind] }
+    { file => 2, pipe => 1, only_read => 1, rewound => 2 }.each do |body, attempts|
+      @two = nil
+      connection = connect(two, providers: { first: first, second: second })
+      answer = connection.put("/", body.call, "Content-Length" => "2")
+      assert_equal [attempts == 1 ? 429 : 200, [%w[PUT 89], "89"].first(attempts)], [answer.status, seen]
+      assert_settled attempts
+      seen.clear
+    end
+    status = 200
+    assert_equal 200, connect(two, providers: { first: first, second: first }).put("/", pipe.call, "Content-Length" => "2").status
+    assert_equal [%w[PUT 89]], seen
+  end
+
+  # What it has taken cannot be taken back.
+  def test_nothing_is_added_to_what_on_data_has_taken
+    broken = "2\r\nab\r\n5"
+    {
+      proc { |socket| answer(socket, 503, "refused") } => [503, "refused"],
+      proc { |socket| answer(socket, 503) } => [200, "good"],
+      proc { |socket| socket.write("HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n#{broken}") } => [nil, "ab"]
+    }.each do |behaviour, expected|
+      @two = nil
+      both = { first: serve(&behaviour), second: serve { |socket| answer(socket, 200, "good") } }
+      data = +""
+      status = begin
+        connect(two, providers: both).get("/") { |request| request.options.on_data = ->(chunk, _) { data << chunk } }.status
+      rescue Faraday::ConnectionFailed
+        nil
+      end
+      assert_equal expected, [status, data]
+      assert_equal 0, two.metrics.leases_in_flight
+    end
+  end
+
+  def test_more_providers_than_a_request_may_exclude
+    names = Array.new(66) { |i| "p#{i}" }
+    engine = Grate::Engine.new({ providers: names.map { |name| { name: name } },
+                                 capabilities: [{ name: "api", providers: names.map { |name| { provider: name } } }] })
+    url = serve { |socket| answer(socket, 429) }
+    assert_equal 429, connect(engine, providers: names.to_h { |name| [name, url] }).get("/").status
+    assert_equal [66, 0], [engine.metrics.completions, engine.metrics.leases_in_flight]
+  end
+
   def test_no_tls_on_the_connection
     server = TCPServer.new("127.0.0.1", 0)
     thread = Thread.new { loop { server.accept.tap { |socket| socket.write("not TLS\r\n") }.close } }

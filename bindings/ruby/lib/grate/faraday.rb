@@ -28,7 +28,8 @@ module Grate
   #
   # Another provider is tried after an answer that says that the request was not carried out (401, 402, 403, 429, 503, 529)
   # or if no connection could be made, or no TLS on it; after 408, other 5xx, timeouts and broken connections only if the
-  # method is idempotent. If there is no other, the caller gets the last answer or exception as without this middleware.
+  # method is idempotent. If there is no other, the caller gets the last answer or exception as without this middleware. So it
+  # does if the body cannot be sent again (a pipe, or what else cannot be rewound), or if `on_data` has taken part of an answer.
   #
   # The capability and the arguments of {Engine#acquire} can be given per request in `context[:grate]`: `capability`,
   # `tokens`, `input_tokens`, `output_tokens`, `bytes`, `cost_micro_usd`, `exclude`, `headroom`.
@@ -44,7 +45,8 @@ module Grate
     SHORTEST_WAIT = 0.001 # seconds, so that a wait that is over while others are served does not become a busy one
     LONGEST_GUESS = 0.05 # seconds for which an estimated wait is believed: leases end earlier
     ESTIMATED = %i[concurrency probe].freeze # what holds a provider for a time that is only estimated
-    private_constant :NOTHING_SENT, :SHORTEST_WAIT, :LONGEST_GUESS, :ESTIMATED
+    MOST_EXCLUDED = 64 # names that a request may exclude
+    private_constant :NOTHING_SENT, :SHORTEST_WAIT, :LONGEST_GUESS, :ESTIMATED, :MOST_EXCLUDED
 
     # @param app [#call] the rest of the stack
     # @param engine [Engine]
@@ -86,10 +88,16 @@ module Grate
       asked[:exclude] = Array(asked[:exclude]).map(&:to_s)
       deadline = now + @max_wait
       last = nil
+      tried = []
+      rewind = rewinding(env.body)
+      received = 0
+      env = watched(env) { |bytes| received += bytes }
       @max_attempts.times do
-        result, again = try(env, asked, deadline, last)
+        result, again = try(env, asked, tried, deadline, last)
         last = result || last
-        break unless again
+        break unless again && rewind && received.zero?
+
+        rewind.call
       end
       last.call
     end
@@ -98,8 +106,8 @@ module Grate
 
     # @return [Array(Proc, Boolean), nil] what gives the result to the caller, and whether another provider may be tried;
     #   nil if there is nobody else
-    def try(env, asked, deadline, last)
-      response = send_to_next(env, asked, deadline, last) or return
+    def try(env, asked, tried, deadline, last)
+      response = send_to_next(env, asked, tried, deadline, last) or return
       [-> { response }, repeat?(env.method, response.status)]
     rescue ::Faraday::Error => e
       [-> { raise e }, repeat?(env.method, answer_of(e).first, e)]
@@ -107,10 +115,10 @@ module Grate
 
     # One attempt, which settles the lease however it ends.
     # @return [Faraday::Response, nil] nil if there is nobody else to try
-    def send_to_next(env, asked, deadline, last)
+    def send_to_next(env, asked, tried, deadline, last)
       lease = aimed = told = nil
-      acquire(asked, deadline, last) { |made| lease = made } or return
-      asked[:exclude] << lease.provider
+      acquire(asked, tried, deadline, last) { |made| lease = made } or return
+      tried.unshift(lease.provider)
       aimed = aim(env, lease.provider)
       response = @app.call(aimed)
       told = { http_status: response.status, headers: response.headers }
@@ -125,8 +133,10 @@ module Grate
 
     # @yieldparam lease [Lease] to be kept: the thread cannot be killed meanwhile
     # @return [Object, nil] what the block returns; nil if there is nobody else to try
-    def acquire(asked, deadline, last)
-      wish = asked.reject { |name, _| name == :capability }
+    def acquire(asked, tried, deadline, last)
+      exclude = asked[:exclude]
+      # The caller's all, even if they are too many.
+      wish = { **asked.except(:capability), exclude: (exclude + tried).first([exclude.size, MOST_EXCLUDED].max) }
       Thread.handle_interrupt(Lease::UNDISTURBED) { yield @engine.acquire(asked.fetch(:capability), **wish) }
     rescue NoProviderAvailableError => e
       unless (wait = pause(e, deadline - now))
@@ -159,9 +169,31 @@ module Grate
         url.query = [base.query, env.url.query].compact.join("&") if env.url.query
       end
       aimed.request_headers = env.request_headers.merge(headers)
-      aimed.body.rewind if aimed.body.respond_to?(:rewind)
       @prepare&.call(aimed, provider)
       aimed
+    end
+
+    # @return [Proc, nil] what puts a body that is read back to where it is now; nil if that cannot be done
+    def rewinding(body)
+      return -> {} unless body.respond_to?(:read)
+      return (-> { body.rewind } if body.respond_to?(:rewind)) unless body.respond_to?(:pos)
+
+      start = body.pos
+      -> { body.seek(start) }
+    rescue SystemCallError
+      nil # a pipe has no position
+    end
+
+    # The request, of which the block is told how many bytes its `on_data` has taken.
+    def watched(env)
+      on_data = env.request.on_data or return env
+      env = env.dup
+      env.request = env.request.dup
+      env.request.on_data = proc do |chunk, *rest|
+        on_data.call(chunk, *rest)
+        yield chunk.bytesize
+      end
+      env
     end
 
     # Settles the lease of a success with its usage. If the hook fails, the caller gets the answer all the same.
