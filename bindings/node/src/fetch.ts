@@ -108,7 +108,7 @@ export function createFetch(engine: Engine, options: FetchOptions): RoutedFetch 
 
   return async function routedFetch(input, given) {
     const target = pathOf(input instanceof Request ? input.url : String(input));
-    const init = input instanceof Request ? initOf(input, given) : (given ?? {});
+    const init = initOf(input instanceof Request ? input : undefined, given);
     const signal = init.signal ?? undefined;
     const estimated = typeof estimate === "function" ? estimate(target, init) : (estimate ?? {});
     const wanted = { ...estimated, exclude: [...listOf(estimated.exclude ?? [])] };
@@ -167,10 +167,18 @@ function pathOf(text: string): string {
   return pathname + search;
 }
 
-/** What a Request is made of, but for its URL. */
-function initOf(request: Request, init?: RequestInit): RequestInit {
-  const { method, headers, body, signal, redirect } = request;
-  return { method, headers, body, signal, redirect, ...(body === null ? {} : { duplex: "half" }), ...init };
+/** What `fetch` reads of a Request, whose properties are not its own. */
+const OF_A_REQUEST = ["method", "headers", "body", "signal", "redirect", "integrity", "keepalive", "duplex"];
+
+/** What requests are made of, but for their URLs. What is undefined is not given, as in `fetch`; the last one counts. */
+function initOf(...given: (Request | RequestInit | null | undefined)[]): RequestInit {
+  const init: Record<string, unknown> = {};
+  for (const from of given as readonly (Record<string, unknown> | null | undefined)[]) {
+    for (const name of from instanceof Request ? OF_A_REQUEST : Object.keys(from ?? {})) {
+      if (from?.[name] !== undefined) init[name] = from[name];
+    }
+  }
+  return init;
 }
 
 /** A lease on a provider that was not tried yet; on any, if all were and may be `again`; after a wait, if that is allowed. */

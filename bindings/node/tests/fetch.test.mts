@@ -108,6 +108,24 @@ test("paths, URLs and Requests", async () => {
   settled();
 });
 
+test("what is given of a request is what fetch would take", async () => {
+  const seen: Handler = (request, response) => void request.pipe(response.writeHead(200, { "x-method": request.method }));
+  const grateFetch = await fetchOver(seen, seen);
+  const post = new Request("http://x/", { method: "POST", body: "hello" });
+  for (const given of [
+    [post.clone(), { method: undefined, headers: undefined, body: undefined }],
+    ["/", post.clone()],
+    [post.clone(), null],
+  ] as [string | Request, RequestInit?][]) {
+    const response = await grateFetch(...given);
+    assert.deepEqual([response.headers.get("x-method"), await response.text()], ["POST", "hello"]);
+  }
+  const signal = AbortSignal.abort(new Error("enough"));
+  await assert.rejects(grateFetch(new Request("http://x/", { signal }), { signal: undefined } as unknown as RequestInit), /enough/);
+  await assert.rejects(grateFetch(new Request("http://x/", { integrity: "sha256-AAAA" })), TypeError);
+  settled();
+});
+
 for (const status of [429, 503, 529]) {
   test(`a refusal with ${status} goes elsewhere`, async () => {
     const grateFetch = await fetchOver(refuse(status, { "retry-after": "20" }), ok);
