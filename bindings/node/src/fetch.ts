@@ -339,6 +339,8 @@ class Attempt {
     }
     const copy = this.#usage !== undefined && response.ok ? [] : undefined;
     const reader = response.body.getReader();
+    // Also if nobody reads it then.
+    reader.closed.catch((error: unknown) => this.settle({ outcome: this.#outcomeOf(error), headers: response.headers }));
     const body = watch(this, reader, copy);
     abandoned.register(body, { attempt: this, reader });
     const watched = new Response(body, { status, statusText, headers });
@@ -394,9 +396,6 @@ class Attempt {
     const asked = performance.now();
     try {
       return await reader.read();
-    } catch (error) {
-      this.settle({ outcome: this.#outcomeOf(error), headers: this.#report.headers });
-      throw error;
     } finally {
       this.#latencyMs += performance.now() - asked;
     }

@@ -272,6 +272,26 @@ test("a caller that gives up while the body comes", async () => {
   settled();
 });
 
+test("a body that ends while nobody reads it", async () => {
+  const controller = new AbortController();
+  const half: Handler = (request, response) => {
+    response.writeHead(200).write("half");
+    if (request.url === "/broken") setTimeout(() => response.destroy(), 30);
+  };
+  const grateFetch = await fetchOver(half, half);
+  const given = await grateFetch("/", { signal: controller.signal });
+  controller.abort();
+  await sleep(0);
+  assert.equal(engine.providerHealth("a"), 1);
+  settled();
+  const broken = await grateFetch("/broken");
+  await sleep(100);
+  assert.ok(engine.providerHealth("a") < 1);
+  settled();
+  await assert.rejects(given.text(), { name: "AbortError" });
+  await assert.rejects(broken.text(), TypeError);
+});
+
 test("a body that is cancelled", async () => {
   const grateFetch = await fetchOver((_, response) => void response.writeHead(200).write("endless"), ok);
   const response = await grateFetch("/");
