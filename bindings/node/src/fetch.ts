@@ -59,10 +59,19 @@ const NOT_SENT = new Set([
   "EAI_AGAIN",
   "UND_ERR_CONNECT_TIMEOUT",
   "CERT_HAS_EXPIRED",
+  "CERT_NOT_YET_VALID",
+  "CERT_REJECTED",
+  "CERT_REVOKED",
+  "CERT_SIGNATURE_FAILURE",
+  "CERT_UNTRUSTED",
   "DEPTH_ZERO_SELF_SIGNED_CERT",
-  "SELF_SIGNED_CERT_IN_CHAIN",
-  "UNABLE_TO_VERIFY_LEAF_SIGNATURE",
   "ERR_TLS_CERT_ALTNAME_INVALID",
+  "INVALID_CA",
+  "INVALID_PURPOSE",
+  "SELF_SIGNED_CERT_IN_CHAIN",
+  "UNABLE_TO_GET_ISSUER_CERT",
+  "UNABLE_TO_GET_ISSUER_CERT_LOCALLY",
+  "UNABLE_TO_VERIFY_LEAF_SIGNATURE",
 ]);
 
 /** What fails so had a connection, over which the request may have been sent before the network was gone. */
@@ -457,15 +466,15 @@ function withProvider(response: Response, provider: string): RoutedResponse {
   return Object.defineProperty(response, "provider", { value: provider, enumerable: true, configurable: true }) as RoutedResponse;
 }
 
-/** The system error, which fetch hides in the cause of its own. */
+/** The system error, which fetch hides in the cause of its own, and where it has tried several addresses in a list. */
 function systemErrorOf(error: unknown): NodeJS.ErrnoException | undefined {
-  for (let at: unknown = error; at instanceof Error; at = at.cause) {
-    if (typeof (at as NodeJS.ErrnoException).code === "string") return at;
+  for (let at: unknown = error; at instanceof Error; at = at instanceof AggregateError ? at.errors[0] : at.cause) {
+    if (!(at instanceof AggregateError) && typeof (at as NodeJS.ErrnoException).code === "string") return at;
   }
   return undefined;
 }
 
 function isNotSent(error: unknown): boolean {
   const { code = "", syscall } = systemErrorOf(error) ?? {};
-  return NOT_SENT.has(code) && !CONNECTED.includes(syscall);
+  return syscall === "connect" || (NOT_SENT.has(code) && !CONNECTED.includes(syscall));
 }

@@ -419,6 +419,28 @@ test("a fetch that follows redirects by itself", async () => {
   settled();
 });
 
+test("connections that are not made", async () => {
+  const timeouts = ["ETIMEDOUT", "ENETUNREACH"].map((code) => Object.assign(new Error(), { code, syscall: "connect" }));
+  const causes = [
+    timeouts[0],
+    Object.assign(new AggregateError(timeouts), { code: "ETIMEDOUT" }), // a host with several addresses
+    Object.assign(new Error(), { code: "UNABLE_TO_GET_ISSUER_CERT_LOCALLY" }),
+    Object.assign(new Error(), { code: "CERT_NOT_YET_VALID" }),
+  ];
+  for (const cause of causes) {
+    let requests = 0;
+    const grateFetch = await fetchOver(ok, ok, {
+      fetch: async (url, init) => {
+        if (requests++ === 0) throw new TypeError("fetch failed", { cause });
+        return fetch(url, init);
+      },
+    });
+    assert.equal(await (await grateFetch("/", { method: "POST", body: "x" })).text(), "ok /");
+  }
+  assert.equal(engine.remainingQuota("a", "requests")! + engine.remainingQuota("b", "requests")!, 200 - causes.length);
+  settled();
+});
+
 test("a network that goes away after sending", async () => {
   const cause = Object.assign(new Error(), { code: "EHOSTUNREACH", syscall: "read" });
   const grateFetch = await fetchOver(ok, ok, { fetch: () => Promise.reject(new TypeError("fetch failed", { cause })) });
