@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+from operator import index
 from typing import Any, Callable, NoReturn
 
 from . import _native
@@ -18,7 +19,8 @@ class Clock:
 
     Both are called without arguments on whatever thread calls the engine, several at once, and must not call into an
     engine. A time before an earlier one counts as "no time has passed"; so does an exception, which is logged (logger
-    `grate`), because nothing may unwind through the library.
+    `grate`), because nothing may unwind through the library. A daemon thread that is in one of them at the exit of the
+    interpreter does, before Python 3.14, and aborts the process: have such threads end before.
     """
 
     __slots__ = ("_pointer", "_keep")
@@ -68,7 +70,8 @@ class MockClock(Clock):
 
 
 def checked(value: int) -> int:
-    # ctypes would wrap silently.
+    # ctypes would wrap silently, and give what is in memory for a fraction.
+    value = index(value)
     if not 0 <= value < 2**64:
         raise ValueError(f"{value} is not in the range of an unsigned 64-bit integer")
     return value

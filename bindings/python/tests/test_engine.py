@@ -253,6 +253,12 @@ def test_a_clock_that_fails_stands_still(caplog):
     assert "it stands still" in caplog.text and "StopIteration" in caplog.text
 
 
+def test_a_clock_that_is_no_integer_stands_still(caplog):
+    clock = grate.Clock(lambda: 1e9, lambda: 1e3)
+    assert clock.now_ns() == 0
+    assert len(caplog.records) == 1 and "a clock failed" in caplog.text
+
+
 def test_a_clock_gives_other_threads_their_turn():
     """Python runs inside the call, so that the interpreter lock changes hands there: nothing may be shared."""
 
