@@ -50,6 +50,7 @@ def _install(fast: Any) -> None:
         _native.ERR_NO_PROVIDER_AVAILABLE,
         _raise_none_available,
         Decision,
+        Engine,
     )
     estimate = "capability, *, tokens=None, input_tokens=None, output_tokens=None, bytes=None, cost_micro_usd=None"
     request = f"{estimate}, exclude=None, headroom=0.0, explain=False"

@@ -41,7 +41,7 @@ static Py_ssize_t lease_offset, provider_offset;
 static route_function select_call, acquire_call;
 static complete_function complete_call;
 static int none_available_code;
-static PyObject *decision_type, *raise_none_available;
+static PyObject *decision_type, *engine_type, *raise_none_available;
 static PyObject *slow_select, *slow_acquire, *slow_complete, *slow_decision_complete;
 static PyObject *name_handle, *name_address, *name_providers;
 
@@ -333,7 +333,7 @@ static int settle(PyObject *engine, decision *d, PyObject *const *values, PyObje
     PyObject *handle;
     void *address;
     int32_t code;
-    if (d->engine != engine || engine == NULL || !fill(response, &response_layout, values, names) || !has_status(response))
+    if (d->engine != engine || !fill(response, &response_layout, values, names) || !has_status(response))
         return 0;
     handle = open_handle(engine, &address);
     if (handle == NULL)
@@ -356,7 +356,10 @@ static PyObject *fast_complete(PyObject *self, PyObject *const *args, Py_ssize_t
 
 static PyObject *fast_decision_complete(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *names)
 {
-    if (nargs == 0 && settle(((decision *)self)->engine, (decision *)self, args, names))
+    PyObject *engine = ((decision *)self)->engine;
+    /* A class of the caller's may have a `complete` of its own. */
+    if (nargs == 0 && engine != NULL && (PyObject *)Py_TYPE(engine) == engine_type &&
+        settle(engine, (decision *)self, args, names))
         Py_RETURN_NONE;
     return leave_to(slow_decision_complete, self, args, nargs, names);
 }
@@ -436,7 +439,7 @@ static PyObject *claim(PyObject *module, PyObject *nothing)
 }
 
 /* bind(functions, request, request_fields, response, response_fields, decision, lease_offset, provider_offset,
- *      code of "none available", what raises it, class of decisions) */
+ *      code of "none available", what raises it, classes of decisions and engines) */
 static PyObject *bind(PyObject *module, PyObject *args)
 {
     PyObject *request_fields, *response_fields, *none = PyTuple_New(0);
@@ -453,10 +456,10 @@ static PyObject *bind(PyObject *module, PyObject *args)
     name_address = PyUnicode_InternFromString("address");
     name_providers = PyUnicode_InternFromString("providers");
     if (none == NULL || name_handle == NULL || name_address == NULL || name_providers == NULL ||
-        !PyArg_ParseTuple(args, "(KKK)y#O!y#O!y#nniOO!", &select_at, &acquire_at, &complete_at, &request, &request_size,
+        !PyArg_ParseTuple(args, "(KKK)y#O!y#O!y#nniOO!O!", &select_at, &acquire_at, &complete_at, &request, &request_size,
                           &PyTuple_Type, &request_fields, &response, &response_size, &PyTuple_Type, &response_fields,
                           &initial, &initial_size, &lease_offset, &provider_offset, &none_available_code,
-                          &raise_none_available, &PyType_Type, &decision_type) ||
+                          &raise_none_available, &PyType_Type, &decision_type, &PyType_Type, &engine_type) ||
         !read_layout(&request_layout, request, request_size, request_fields) ||
         !read_layout(&response_layout, response, response_size, response_fields) ||
         !read_layout(&decision_layout, initial, initial_size, none)) {
@@ -466,6 +469,7 @@ static PyObject *bind(PyObject *module, PyObject *args)
     Py_DECREF(none);
     Py_INCREF(raise_none_available);
     Py_INCREF(decision_type);
+    Py_INCREF(engine_type);
     select_call = (route_function)(uintptr_t)select_at;
     acquire_call = (route_function)(uintptr_t)acquire_at;
     complete_call = (complete_function)(uintptr_t)complete_at;

@@ -76,11 +76,15 @@ def test_subclasses(clock):
             self.seen += 1
             return super().acquire(capability, **more)
 
+        def complete(self, lease, *args, **more):
+            self.seen += 1
+            return super().complete(lease, *args, **more)
+
     made = Mine(
         {"providers": [{"name": "a"}], "capabilities": [{"name": "x", "providers": [{"provider": "a"}]}]}, clock
     )
     made.acquire("x", tokens=1).complete(http_status=200)
-    assert made.seen == 1 and made.metrics().completions == 1
+    assert made.seen == 2 and made.metrics().completions == 1
 
 
 def test_what_is_unreachable_is_freed(clock):
