@@ -8,7 +8,7 @@ import os
 import weakref
 from ctypes import addressof, byref, c_double, c_int32, c_uint64, c_void_p
 from types import TracebackType
-from typing import Any, Callable, Iterable, Mapping, NoReturn, Optional, Type, Union
+from typing import Any, Callable, Dict, Iterable, Mapping, NoReturn, Optional, Type, Union
 
 from . import _native
 from ._clock import Clock
@@ -124,7 +124,7 @@ class Engine:
             document = config.encode(errors="surrogatepass")  # the library refuses what is not UTF-8
         else:
             try:
-                document = json.dumps(config, allow_nan=False).encode()
+                document = json.dumps(config, allow_nan=False, default=_as_dict).encode()
             except ValueError as failed:
                 raise InvalidConfig(str(failed)) from None
         self._cold(_lib.grate_engine_configure_json, document, len(document))
@@ -462,6 +462,13 @@ class Engine:
 
 
 _PROVIDER_FIELDS = tuple(f for f in ProviderState.__dataclass_fields__ if f not in ("circuit", "quotas"))
+
+
+def _as_dict(value: Any) -> Dict[Any, Any]:
+    """A mapping of another kind, which `json` does not know."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"a configuration cannot have a {type(value).__name__}")
 
 
 def status_name(code: int) -> str:

@@ -263,9 +263,8 @@ def fill_response(
 
 
 def _nanoseconds(ms: float) -> int:
-    """Exact for integers."""
-    ns = ms * 1_000_000
-    return amount(ns if isinstance(ns, int) else round(ns))
+    """Exact for integers, also those of NumPy, whose own products may overflow."""
+    return amount(round((index(ms) if hasattr(ms, "__index__") else ms) * 1_000_000))
 
 
 def amount(given: int) -> int:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from ctypes import c_uint64, string_at
+from types import MappingProxyType
 
 import pytest
 from conftest import NEW_YEAR, ROOT, config, quota
@@ -133,6 +134,24 @@ def test_every_status(engine, status):
     assert engine.provider_state("a").consecutive_failures == failed
 
 
+def test_times_in_other_integers(engine):
+    class Int32:  # as NumPy's
+        def __init__(self, value):
+            self.value = value
+
+        def __index__(self):
+            return self.value
+
+        def __mul__(self, other):
+            return Int32((self.value * other + 2**31) % 2**32 - 2**31)
+
+        def __round__(self):
+            return self.value
+
+    engine.observe("a", latency_ms=Int32(5000))
+    assert engine.provider_state("a").latency_ns == 5_000_000_000
+
+
 def test_retry_after(engine):
     engine.observe("a", "rate_limited", retry_after_ms=45_000)
     state = engine.provider_state("a")
@@ -208,6 +227,11 @@ def test_configurations(clock):
         engine.remove_capability("api")
         with pytest.raises(grate.UnknownCapability):
             engine.select("api")
+    made = config(a=[MappingProxyType(quota(5))])
+    with grate.Engine(MappingProxyType(made)) as engine:
+        assert engine.remaining_quota("a", "requests") == 5
+        with pytest.raises(TypeError):
+            engine.configure({"providers": {"a", "b"}})
 
 
 def test_the_systems_clock():
