@@ -34,6 +34,7 @@ _log = logging.getLogger("grate")
 _REFUSED = (429, 503, 529)  # before anything was done: another provider may be asked
 _UNREACHABLE = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)
 _OWN_FAULT = (httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.LocalProtocolError)
+_MOST_EXCLUDED = 64  # names that a request may exclude
 _GUESSED = ("concurrency", "probe")  # what holds until a lease ends: when is an estimate
 _LONGEST_GUESS_SECS = 0.05  # how long that is believed: leases end earlier
 _NOTHING = dict.fromkeys(("requests", "tokens", "input_tokens", "output_tokens", "bytes", "cost_micro_usd"), 0)
@@ -192,18 +193,18 @@ class _Send:
 
 
 @dataclass
-class _Read:
+class _Close:
     response: httpx.Response
 
 
 @dataclass
 class _Done:
     response: httpx.Response
-    answer: Optional[_Answer]  # None: the body is there, and the lease is settled
+    answer: Optional[_Answer]  # None: the lease is settled
 
 
 # What one request takes, step by step, for a transport of either kind to do. Results and exceptions come back.
-_Steps = Generator[Union[_Sleep, _Send, _Read], Any, _Done]
+_Steps = Generator[Union[_Sleep, _Send, _Close], Any, _Done]
 
 
 class _Router:
@@ -216,6 +217,8 @@ class _Router:
         max_wait_secs: float,
         max_attempts: int,
     ) -> None:
+        if max_attempts < 1:
+            raise InvalidArgument(f"max_attempts is {max_attempts}, and must be at least 1")
         self._engine = engine
         self._capability = capability
         self._upstreams: Dict[str, Upstream] = {}
@@ -233,64 +236,62 @@ class _Router:
         excluded = [exclude] if isinstance(exclude, str) else list(exclude)
         replayable = isinstance(request.stream, httpx.ByteStream)
         deadline = time.monotonic() + self._max_wait_secs
+        tried: List[str] = []  # the latest first
         # What the caller gets if no other provider can be asked.
         last: Union[httpx.Response, Exception, None] = None
-        attempts = 0
-        while True:
-            try:
-                decision = self._engine.acquire(capability, exclude=excluded, **wish)
-            except NoAvailableProviders as none:
-                left = deadline - time.monotonic()
-                if none.retry_after_ns is None or left <= 0:
-                    return _give(last or none)
-                wait = none.retry_after_ns / 1e9
-                if none.reason in _GUESSED:
-                    wait = min(wait, left, _LONGEST_GUESS_SECS)
-                elif wait > left:
-                    return _give(last or none)
-                yield _Sleep(max(wait, 0.001))
-                continue
-            lease = _Lease(decision)
-            upstream = self._upstreams.get(decision.provider)
-            if upstream is None:
-                lease.give_back()
-                raise UnknownProvider(f"no upstream was given for the provider {decision.provider!r}")
-            attempts += 1
-            excluded.append(decision.provider)
-            try:
-                aimed = _aimed(request, upstream)
-                response: httpx.Response = yield _Send(aimed)
-            except _UNREACHABLE as error:
-                lease.failed(error)
-                if attempts == self._max_attempts:
+        try:
+            while True:
+                # The caller's all, even if they are too many.
+                exclude = (excluded + tried)[: max(len(excluded), _MOST_EXCLUDED)]
+                try:
+                    decision = self._engine.acquire(capability, exclude=exclude, **wish)
+                except NoAvailableProviders as none:
+                    left = deadline - time.monotonic()
+                    if none.retry_after_ns is None or left <= 0:
+                        return _give(last or none)
+                    wait = none.retry_after_ns / 1e9
+                    if none.reason in _GUESSED:
+                        wait = min(wait, left, _LONGEST_GUESS_SECS)
+                    elif wait > left:
+                        return _give(last or none)
+                    yield _Sleep(max(wait, 0.001))
+                    continue
+                lease = _Lease(decision)
+                upstream = self._upstreams.get(decision.provider)
+                if upstream is None:
+                    lease.give_back()
+                    raise UnknownProvider(f"no upstream was given for the provider {decision.provider!r}")
+                tried.insert(0, decision.provider)
+                try:
+                    if isinstance(last, httpx.Response):
+                        yield _Close(last)
+                    aimed = _aimed(request, upstream)
+                    response: httpx.Response = yield _Send(aimed)
+                except _UNREACHABLE as error:
+                    lease.failed(error)
+                    if len(tried) == self._max_attempts:
+                        raise
+                    last = error
+                    continue
+                except BaseException as error:
+                    lease.failed(error)
                     raise
-                last = error
-                continue
-            except BaseException as error:
-                lease.failed(error)
-                raise
-            _route_redirect(response, request.url, aimed.url, upstream)
-            response.extensions["grate"] = {"provider": decision.provider, "attempts": attempts}
-            if response.status_code not in _REFUSED or not replayable or attempts == self._max_attempts:
-                answer = _Answer(lease, response, self._usage)
-                if response.is_closed:  # read already, as of a cache or a mock: nobody will read the stream
-                    answer.ended(response)
-                    return _Done(response, None)
-                return _Done(response, answer)
-            try:
-                if not response.is_closed:
-                    body: bytes = yield _Read(response)
-                    response = httpx.Response(
-                        response.status_code,
-                        headers=response.headers,
-                        stream=httpx.ByteStream(body),
-                        extensions={k: v for k, v in response.extensions.items() if k != "network_stream"},
-                    )
-                last = response
-            except httpx.TransportError as error:
-                last = error
-            finally:
+                _route_redirect(response, request.url, aimed.url, upstream)
+                response.extensions["grate"] = {"provider": decision.provider, "attempts": len(tried)}
+                if response.status_code not in _REFUSED or not replayable or len(tried) == self._max_attempts:
+                    answer = _Answer(lease, response, self._usage)
+                    if response.is_closed:  # read already, as of a cache or a mock: nobody will read the stream
+                        answer.ended(response)
+                        return _Done(response, None)
+                    return _Done(response, answer)
                 lease.settle(http_status=response.status_code, headers=response.headers.raw)
+                last = response  # unread, as its body may stall
+        except GeneratorExit:
+            raise  # of a coroutine that is dropped, which can await nothing more
+        except BaseException:
+            if isinstance(last, httpx.Response):
+                yield _Close(last)
+            raise
 
 
 def _give(last: Union[httpx.Response, Exception]) -> _Done:
@@ -326,7 +327,7 @@ def _route_redirect(response: httpx.Response, asked: httpx.URL, sent: httpx.URL,
         return
     base = _path(cast(httpx.URL, upstream.base_url))
     rest = target.raw_path[len(base) :]
-    same = (target.scheme, target.host, target.port) == (sent.scheme, sent.host, sent.port)
+    same = (target.scheme, target.raw_host, target.port) == (sent.scheme, sent.raw_host, sent.port)
     if same and target.raw_path.startswith(base) and rest[:1] in (b"", b"/", b"?"):
         rest = rest if rest.startswith(b"/") else b"/" + rest
         target = asked.copy_with(raw_path=rest, fragment=target.fragment or None)
@@ -382,16 +383,12 @@ class Transport(httpx.BaseTransport):
             done.response.stream = _Body(cast(httpx.SyncByteStream, done.response.stream), done.answer)
         return done.response
 
-    def _do(self, step: Union[_Sleep, _Send, _Read]) -> Any:
+    def _do(self, step: Union[_Sleep, _Send, _Close]) -> Any:
         if isinstance(step, _Sleep):
             return time.sleep(step.secs)
         if isinstance(step, _Send):
             return self._transport.handle_request(step.request)
-        stream = cast(httpx.SyncByteStream, step.response.stream)
-        try:
-            return b"".join(stream)
-        finally:
-            stream.close()
+        return step.response.close()
 
     def close(self) -> None:
         self._transport.close()
@@ -443,16 +440,12 @@ class AsyncTransport(httpx.AsyncBaseTransport):
             done.response.stream = _AsyncBody(cast(httpx.AsyncByteStream, done.response.stream), done.answer)
         return done.response
 
-    async def _do(self, step: Union[_Sleep, _Send, _Read]) -> Any:
+    async def _do(self, step: Union[_Sleep, _Send, _Close]) -> Any:
         if isinstance(step, _Sleep):
             return await anyio.sleep(step.secs)
         if isinstance(step, _Send):
             return await self._transport.handle_async_request(step.request)
-        stream = cast(httpx.AsyncByteStream, step.response.stream)
-        try:
-            return b"".join([chunk async for chunk in stream])
-        finally:
-            await stream.aclose()
+        return await step.response.aclose()
 
     async def aclose(self) -> None:
         await self._transport.aclose()

@@ -244,6 +244,61 @@ def test_refused_by_all(kind, engine):
 
 
 @both
+def test_a_refusal_whose_body_stalls(kind, engine):
+    done = threading.Event()
+
+    def stall(handler):
+        handler.send_response(429)
+        handler.send_header("content-length", "3")
+        handler.end_headers()
+        done.wait(20)
+
+    def work():
+        begin = time.monotonic()
+        answer = yield get()
+        assert answer.extensions["grate"] == {"provider": "b", "attempts": 2}
+        assert time.monotonic() - begin < 2
+        done.set()
+
+    with upstreams.server(stall) as a, upstreams.server(fine) as b:
+        kind(engine, {"a": a, "b": b}).run(work())
+    settled(engine)
+
+
+@both
+def test_more_refusals_than_a_request_may_exclude(kind, clock):
+    names = [f"p{i}" for i in range(66)]
+    members = [{"provider": name} for name in names]
+    made = {"providers": [{"name": name} for name in names], "capabilities": [{"name": "api", "providers": members}]}
+
+    def work():
+        answer = yield get()
+        assert answer.status_code == 429
+
+    with grate.Engine(made, clock) as engine, upstreams.server(lambda handler: handler.reply(429)) as a:
+        kind(engine, dict.fromkeys(names, a), max_attempts=66).run(work())
+        assert settled(engine).completions == 66
+
+
+@both
+@pytest.mark.parametrize("attempts", [0, -1])
+def test_at_least_one_attempt(kind, engine, attempts):
+    with pytest.raises(grate.InvalidArgument, match="max_attempts"):
+        kind(engine, {}, max_attempts=attempts)
+
+
+@both
+def test_a_location_that_is_none(kind, engine):
+    def work():
+        answer = yield get()
+        assert (answer.status_code, answer.headers["location"]) == (201, "http://xn--a/")
+
+    with upstreams.server(lambda handler: handler.reply(201, Location="http://xn--a/")) as a:
+        kind(engine, {"a": a, "b": a}).run(work())
+    assert settled(engine).completions == 1
+
+
+@both
 def test_a_streamed_body_is_sent_once(kind, engine):
     def work():
         answer = yield post(content=streamed(kind))
