@@ -76,6 +76,7 @@ class ErrorsTest < Minitest::Test
     assert_raises(Grate::InvalidArgumentError) { engine.remaining_quota("a", nil) }
     assert_raises(Grate::InvalidArgumentError) { engine.select("api", exclude: ["a"] * 65) }
     assert_raises(Grate::InvalidArgumentError) { engine.observe("a", headers: 7) }
+    assert_raises(Grate::InvalidArgumentError) { Grate::Engine.new(clock: 7) }
   end
 
   def test_configurations
@@ -90,6 +91,8 @@ class ErrorsTest < Minitest::Test
       engine.configure({ capabilities: [{ name: "x", providers: [{ provider: "nope" }] }] })
     end
     assert_raises(Grate::InvalidConfigError) { Grate::Engine.new({ engine: { ewma_alpha: 7 } }) }
+    deep = (1..200).reduce({}) { |inner, _| { engine: inner } }
+    assert_raises(Grate::InvalidConfigError) { Grate::Engine.new(deep) }
   end
 
   def test_stale_leases

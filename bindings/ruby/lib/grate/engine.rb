@@ -31,7 +31,7 @@ module Grate
     # @raise [StateFileError] if the file cannot be used
     def initialize(config = nil, clock: nil, state_path: nil, state_size: nil, replace_unusable_state: false)
       settings = Layouts::EngineConfig.make
-      settings[:clock] = clock.to_ptr if clock
+      settings[:clock] = pointer_of(clock) if clock
       settings[:state_path] = FFI::MemoryPointer.from_string(File.path(state_path)) if state_path
       settings[:state_size] = Amounts.unsigned(state_size) if state_size
       settings[:state_flags] = Constants::STATE_REPLACE_UNUSABLE if replace_unusable_state
@@ -75,7 +75,7 @@ module Grate
       document = config.is_a?(String) ? config : JSON.generate(config)
       cold { |s| Native.grate_engine_configure_json(@address, document, document.bytesize, s.address + Scratch::ERROR) }
       nil
-    rescue JSON::GeneratorError => e
+    rescue JSON::GeneratorError, JSON::NestingError => e
       raise InvalidConfigError, e.message
     end
 
@@ -334,6 +334,12 @@ module Grate
 
     MAX_QUOTAS = 32 # of a provider
     private_constant :MAX_QUOTAS
+
+    def pointer_of(clock)
+      raise InvalidArgumentError, "a clock must be a MockClock, not #{clock.class}" unless clock.is_a?(MockClock)
+
+      clock.to_ptr
+    end
 
     def apply(config)
       configure(config)
