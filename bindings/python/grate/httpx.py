@@ -277,6 +277,8 @@ class _Router:
                     lease.failed(error)
                     raise
                 _route_redirect(response, request.url, aimed.url, upstream)
+                # The client would keep it for the URL that it asked, and so send it to other providers.
+                response.headers.pop("set-cookie", None)
                 response.extensions["grate"] = {"provider": decision.provider, "attempts": len(tried)}
                 if response.status_code not in _REFUSED or not replayable or len(tried) == self._max_attempts:
                     answer = _Answer(lease, response, self._usage)

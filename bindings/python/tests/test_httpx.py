@@ -288,6 +288,28 @@ def test_at_least_one_attempt(kind, engine, attempts):
 
 
 @both
+def test_a_cookie_of_one_provider_is_not_sent_to_another(kind, engine):
+    seen = []
+
+    def tell(handler):
+        seen.append(handler.headers["cookie"])
+        fine(handler)
+
+    def give(handler):
+        handler.reply(200, Set_Cookie="sid=secret")
+
+    def work():
+        answer = yield get(extensions={"grate": {"exclude": "b"}})
+        assert answer.status_code == 200
+        yield get(extensions={"grate": {"exclude": "a"}}, headers={"cookie": "mine=1"})
+        yield get(extensions={"grate": {"exclude": "a"}})
+
+    with upstreams.server(give) as a, upstreams.server(tell) as b:
+        kind(engine, {"a": a, "b": b}).run(work())
+    assert seen == ["mine=1", None]
+
+
+@both
 def test_a_location_that_is_none(kind, engine):
     def work():
         answer = yield get()
