@@ -236,6 +236,26 @@ class FaradayTest < Minitest::Test
     end
   end
 
+  # Such as the connection over which the caller passes the data on.
+  def test_what_on_data_raises_is_the_callers
+    url = serve { |socket| answer(socket, 200, "good") }
+    [Errno::EPIPE, Errno::ECONNREFUSED, Timeout::Error].each do |kind|
+      @two = nil
+      error = assert_raises(Faraday::Error) do
+        connect(two, providers: { first: url, second: url }).get("/") { |request| request.options.on_data = proc { raise kind } }
+      end
+      assert_kind_of kind, error.wrapped_exception
+      assert_equal [1, 0], [used("first"), two.provider_state("first").consecutive_failures]
+      assert_settled 1
+    end
+    refused = serve { |socket| answer(socket, 429, "refused") }
+    data = proc { |chunk, _| chunk == "refused" && raise(Faraday::ClientError.new("x", { status: 429, headers: {} })) }
+    @two = nil
+    response = connect(two, providers: { first: refused, second: url }).get("/") { |request| request.options.on_data = data }
+    assert_equal 200, response.status
+    assert_equal 1, two.metrics.rate_limited_responses
+  end
+
   def test_more_providers_than_a_request_may_exclude
     names = Array.new(66) { |i| "p#{i}" }
     engine = Grate::Engine.new({ providers: names.map { |name| { name: name } },

@@ -24,7 +24,7 @@ module Grate
   # - An answer: with its status and headers, and, if it is a success, what the `usage` hook reads from its body.
   # - No connection could be made, or no TLS on it: as a server error, with nothing counted, because nothing was sent.
   # - A timeout, or a connection that breaks: as such, with the estimated usage, because the provider may have counted it.
-  # - The caller gives up (an exception of its own, `throw`, the end of the thread): as cancelled, counted too.
+  # - The caller gives up (an exception of its own, also in `on_data`, `throw`, the end of the thread): as cancelled, counted too.
   #
   # Another provider is tried after an answer that says that the request was not carried out (401, 402, 403, 429, 503, 529)
   # or if no connection could be made, or no TLS on it; after 408, other 5xx, timeouts and broken connections only if the
@@ -46,7 +46,10 @@ module Grate
     LONGEST_GUESS = 0.05 # seconds for which an estimated wait is believed: leases end earlier
     ESTIMATED = %i[concurrency probe].freeze # what holds a provider for a time that is only estimated
     MOST_EXCLUDED = 64 # names that a request may exclude
-    private_constant :NOTHING_SENT, :SHORTEST_WAIT, :LONGEST_GUESS, :ESTIMATED, :MOST_EXCLUDED
+    # How far a request has come: what is asked, until when, the providers that were tried, the latest first, what gives the
+    # last result to the caller, and whether `on_data` has taken data or broken off.
+    Course = Struct.new(:asked, :deadline, :tried, :last, :taken, :broken_off)
+    private_constant :NOTHING_SENT, :SHORTEST_WAIT, :LONGEST_GUESS, :ESTIMATED, :MOST_EXCLUDED, :Course
 
     # @param app [#call] the rest of the stack
     # @param engine [Engine]
@@ -86,46 +89,43 @@ module Grate
 
       asked = { capability: @capability, **(env.request.context || {}).fetch(:grate, {}) }
       asked[:exclude] = Array(asked[:exclude]).map(&:to_s)
-      deadline = now + @max_wait
-      last = nil
-      tried = []
+      course = Course.new(asked, now + @max_wait, [])
       rewind = rewinding(env.body)
-      received = 0
-      env = watched(env) { |bytes| received += bytes }
+      env = watched(env, course)
       @max_attempts.times do
-        result, again = try(env, asked, tried, deadline, last)
-        last = result || last
-        break unless again && rewind && received.zero?
+        again = try(env, course)
+        break unless again && rewind && !course.taken && !course.broken_off
 
         rewind.call
       end
-      last.call
+      course.last.call
     end
 
     private
 
-    # @return [Array(Proc, Boolean), nil] what gives the result to the caller, and whether another provider may be tried;
-    #   nil if there is nobody else
-    def try(env, asked, tried, deadline, last)
-      response = send_to_next(env, asked, tried, deadline, last) or return
-      [-> { response }, repeat?(env.method, response.status)]
+    # @return [Boolean, nil] whether another provider may be tried; nil if there is nobody else
+    def try(env, course)
+      response = send_to_next(env, course) or return
+      course.last = -> { response }
+      repeat?(env.method, response.status)
     rescue ::Faraday::Error => e
-      [-> { raise e }, repeat?(env.method, answer_of(e).first, e)]
+      course.last = -> { raise e }
+      repeat?(env.method, answer_of(e).first, e)
     end
 
     # One attempt, which settles the lease however it ends.
     # @return [Faraday::Response, nil] nil if there is nobody else to try
-    def send_to_next(env, asked, tried, deadline, last)
+    def send_to_next(env, course)
       lease = aimed = told = nil
-      acquire(asked, tried, deadline, last) { |made| lease = made } or return
-      tried.unshift(lease.provider)
+      acquire(course) { |made| lease = made } or return
+      course.tried.unshift(lease.provider)
       aimed = aim(env, lease.provider)
       response = @app.call(aimed)
       told = { http_status: response.status, headers: response.headers }
       tell_usage(lease, told, response) if @usage && response.success?
       response
     rescue Exception => e
-      told ||= settlement(e) if aimed
+      told ||= settlement(e, course) if aimed
       raise
     ensure
       Thread.handle_interrupt(Lease::UNDISTURBED) { settle(lease, aimed, told) if lease }
@@ -133,14 +133,15 @@ module Grate
 
     # @yieldparam lease [Lease] to be kept: the thread cannot be killed meanwhile
     # @return [Object, nil] what the block returns; nil if there is nobody else to try
-    def acquire(asked, tried, deadline, last)
+    def acquire(course)
+      asked = course.asked
       exclude = asked[:exclude]
       # The caller's all, even if they are too many.
-      wish = { **asked.except(:capability), exclude: (exclude + tried).first([exclude.size, MOST_EXCLUDED].max) }
+      wish = { **asked.except(:capability), exclude: (exclude + course.tried).first([exclude.size, MOST_EXCLUDED].max) }
       Thread.handle_interrupt(Lease::UNDISTURBED) { yield @engine.acquire(asked.fetch(:capability), **wish) }
     rescue NoProviderAvailableError => e
-      unless (wait = pause(e, deadline - now))
-        return if last
+      unless (wait = pause(e, course.deadline - now))
+        return if course.last
 
         raise
       end
@@ -184,14 +185,18 @@ module Grate
       nil # a pipe has no position
     end
 
-    # The request, of which the block is told how many bytes its `on_data` has taken.
-    def watched(env)
+    # The request, of which the course tells what its `on_data` does. What that raises is the caller's, such as a broken pipe
+    # to whom it passes the data on, and not the provider's, unless it tells of a status.
+    def watched(env, course)
       on_data = env.request.on_data or return env
       env = env.dup
       env.request = env.request.dup
       env.request.on_data = proc do |chunk, *rest|
         on_data.call(chunk, *rest)
-        yield chunk.bytesize
+        course.taken ||= !chunk.empty?
+      rescue Exception => e
+        course.broken_off = answer_of(e).empty?
+        raise
       end
       env
     end
@@ -210,7 +215,9 @@ module Grate
       lease.ensure_settled(outcome: :cancelled) # the status is none
     end
 
-    def settlement(error)
+    def settlement(error, course)
+      return { outcome: :cancelled } if course.broken_off
+
       status, headers = answer_of(error)
       return { http_status: status, headers: headers || {} } if status
 
