@@ -43,6 +43,8 @@ pub struct QuotaState<'a> {
     pub limit: u64,
     /// The limit in force.
     pub effective_limit: u64,
+    /// The most that can be used at once: the limit in force, or the size of a bucket.
+    pub capacity: u64,
     /// Where the limit in force comes from.
     pub limit_source: LimitSource,
     /// Units that are left to others.
@@ -157,6 +159,7 @@ impl Engine {
                 strategy: q.strategy(),
                 limit: q.configured_limit(),
                 effective_limit: q.limit(),
+                capacity: q.capacity(),
                 limit_source: q.limit_source(),
                 margin: q.quota.margin(),
                 window_ns: q.window_ns(),

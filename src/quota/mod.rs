@@ -253,7 +253,7 @@ impl<'a> QuotaRef<'a> {
 
     /// The most that can be used at once: the limit in force, or the burst of a bucket.
     #[inline]
-    fn capacity(&self) -> u64 {
+    pub(crate) fn capacity(&self) -> u64 {
         self.capacity_at(self.limit())
     }
 

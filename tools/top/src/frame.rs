@@ -198,14 +198,13 @@ fn quota_line(quota: &Quota, more: usize) -> Line {
         Some(seconds) => format!("  {}/{}", quota.dimension, window(seconds)),
         None => format!("  {}", quota.dimension),
     };
-    let most = quota.most();
-    let (full, empty) = bar(quota.used as f64 / most as f64, bar_width(more));
+    let (full, empty) = bar(quota.used as f64 / quota.capacity as f64, bar_width(more));
     let ink = match quota.predicted_share {
         share if share >= AMPLE => Ink::Good,
         share if share > 0.0 => Ink::Fair,
         _ => Ink::Bad,
     };
-    let of = format!("{}/{}", amount(quota.used), amount(most));
+    let of = format!("{}/{}", amount(quota.used), amount(quota.capacity));
     let (ahead, spent) = (percent(quota.predicted_share), quota.seconds_to_exhaustion);
     let spent = match spent {
         _ if quota.remaining == 0 => "spent".into(),

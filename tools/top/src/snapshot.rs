@@ -59,6 +59,9 @@ pub struct Quota {
     pub pool: Option<String>,
     pub used: u64,
     pub remaining: u64,
+    /// How many units it can count: of a bucket its size, not what flows in per window.
+    #[serde(skip)]
+    pub capacity: u64,
     pub effective_limit: u64,
     /// `None`: nobody configured one.
     pub limit: Option<u64>,
@@ -173,16 +176,6 @@ impl Counts {
     }
 }
 
-impl Quota {
-    /// How many units it can count: of a bucket its size, not what flows in per window.
-    pub fn most(&self) -> u64 {
-        if self.strategy == "token_bucket" {
-            return self.used.saturating_add(self.remaining).saturating_add(self.margin);
-        }
-        self.effective_limit
-    }
-}
-
 fn provider(name: &std::ffi::CStr, state: &ProviderState<'_>) -> Provider {
     Provider {
         name: printable(&name.to_string_lossy()),
@@ -206,6 +199,7 @@ fn quota(state: &QuotaState<'_>) -> Quota {
         pool: state.pool.map(|pool| printable(&pool.to_string_lossy())),
         used: state.used,
         remaining: state.remaining,
+        capacity: state.capacity,
         effective_limit: state.effective_limit,
         limit: Some(state.limit).filter(|limit| *limit != u64::MAX),
         limit_source: state.limit_source,

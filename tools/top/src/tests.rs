@@ -46,14 +46,20 @@ impl Drop for Place {
     }
 }
 
-/// A little of everything, looked at twice.
-pub fn fixed() -> Snapshot {
+/// An engine with a configuration, on a file of its own.
+fn engine(book: &str) -> (Engine, Arc<MockClock>, Place) {
     let place = Place(std::env::temp_dir().join(format!("grate-top-{:?}", std::thread::current().id())));
     let _ = std::fs::remove_file(&place.0);
     let clock = Arc::new(MockClock::new(UNIX_MS));
     let file = StateFile { path: place.0.clone(), size: StateFile::MIN_SIZE, replace_unusable: false };
     let engine = Engine::open(Settings::default(), clock.clone(), &file).unwrap();
-    engine.apply(Change::from_json(BOOK.as_bytes()).unwrap()).unwrap();
+    engine.apply(Change::from_json(book.as_bytes()).unwrap()).unwrap();
+    (engine, clock, place)
+}
+
+/// A little of everything, looked at twice.
+pub fn fixed() -> Snapshot {
+    let (engine, clock, place) = engine(BOOK);
     let estimate = Estimate { usage: Reported::default().with(Dimension::Tokens, Some(1500)), ..Estimate::default() };
     let acquire = |capability: &str| engine.acquire(capability, &estimate, None).unwrap().lease.unwrap();
     let complete = |lease: LeaseId, outcome: Outcome| {
@@ -123,6 +129,19 @@ fn nothing_is_said_where_nothing_is() {
     assert!(self::text(&elsewhere, 80, false).contains("\nprocesses of another container; last used"));
     let many = Snapshot { processes: Some((1..=11).collect()), ..fixed() };
     assert!(self::text(&many, 80, false).contains("\n11 processes: 1 2 3 4 5 6 7 8 and 3 more; last used"));
+}
+
+#[test]
+fn a_bucket_is_shown_with_its_size_also_when_it_is_overdrawn() {
+    const BUCKET: &str = r#"{"providers": [{"name": "one", "quotas": [
+        {"dimension": "tokens", "limit": 5, "window": "minute", "strategy": "token_bucket", "burst": 20}]}]}"#;
+    let (engine, clock, place) = engine(BUCKET);
+    for (used, shown) in [(3, " 3/20 "), (104, " 107/20 ")] {
+        let usage = Reported::default().with(Dimension::Tokens, Some(used));
+        engine.observe("one", &Report { usage, ..report() }).unwrap();
+        let text = text(&Snapshot::take(&place.0, clock.clone()).unwrap(), 80, false);
+        assert!(text.contains(shown), "{text}");
+    }
 }
 
 #[test]
