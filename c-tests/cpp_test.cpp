@@ -416,6 +416,23 @@ TEST(candidates_are_ranked) {
     grate::Candidates none(0);
     CHECK(ok(f.engine.try_select("api", {}, decision, &none)));
     CHECK_EQ_U64(none.size(), 0);
+
+    /* One that was moved from has no rows, and is of use again when another moves in. */
+    CHECK(ok(f.engine.try_select("api", {}, decision, &candidates)));
+    grate::Candidates moved(std::move(candidates));
+    CHECK_EQ_U64(moved.size(), 2);
+    CHECK(candidates.begin() == candidates.end());
+    CHECK_EQ_U64(candidates.size(), 0);
+    CHECK_EQ_U64(candidates.total(), 0);
+    CHECK(ok(f.engine.try_select("api", {}, decision, &candidates)));
+    CHECK_EQ_U64(candidates.size(), 0);
+    candidates = std::move(moved);
+    CHECK_EQ_U64(candidates.size(), 2);
+    CHECK(moved.begin() == moved.end());
+    grate::Candidates &self = candidates;
+    candidates = std::move(self);
+    CHECK_EQ_U64(candidates.size(), 2);
+    CHECK(candidates[1].provider() == "backup");
 }
 
 TEST(estimates_and_usage) {
@@ -556,6 +573,10 @@ TEST(json) {
     CHECK(copy.ok() && copy.message().empty());
     copy = grate::Status(Code::panic, std::string(1000, 'x'));
     CHECK_EQ_U64(copy.message().size(), GRATE_ERROR_MESSAGE_SIZE - 1);
+    copy = grate::Status(Code::panic, std::string(502, 'x') + "\u00e9");
+    CHECK(copy.message() == std::string(502, 'x')); /* cut at a character */
+    copy = grate::Status(Code::panic, {});
+    CHECK(copy.message().empty());
 
     /* No more than the view is read. */
     std::string_view longer = "{}garbage";
@@ -774,6 +795,8 @@ TEST(the_throwing_calls_return_their_results) {
     engine.remove_provider("one");
     grate::Engine system_time;
     system_time.configure_json("{}");
+    grate::Engine all_defaults{{}};
+    CHECK(all_defaults.raw() != nullptr);
 }
 
 #endif

@@ -178,8 +178,12 @@ private:
     void set(Code code, std::string_view message) noexcept {
         raw_.struct_size = sizeof raw_;
         raw_.code = static_cast<std::int32_t>(code);
-        std::size_t n = message.size() < sizeof raw_.message ? message.size() : sizeof raw_.message - 1;
-        std::memcpy(raw_.message, message.data(), n);
+        std::size_t n = message.size();
+        if (n >= sizeof raw_.message) {
+            n = sizeof raw_.message - 1;
+            while (n > 0 && (message[n] & 0xc0) == 0x80) --n; // not within a character
+        }
+        if (n > 0) std::memcpy(raw_.message, message.data(), n);
         raw_.message[n] = '\0';
     }
     grate_error raw_;
@@ -501,6 +505,17 @@ static_assert(sizeof(Candidate) == sizeof(grate_candidate), "the library fills a
 class Candidates {
 public:
     explicit Candidates(std::size_t capacity) : rows_(capacity) {}
+    Candidates(const Candidates &other) = default;
+    Candidates &operator=(const Candidates &other) = default;
+    /// One that was moved from is empty, with no capacity.
+    Candidates(Candidates &&other) noexcept
+        : rows_(std::exchange(other.rows_, {})), size_(std::exchange(other.size_, 0)), total_(std::exchange(other.total_, 0)) {}
+    Candidates &operator=(Candidates &&other) noexcept {
+        rows_ = std::exchange(other.rows_, {});
+        size_ = std::exchange(other.size_, 0);
+        total_ = std::exchange(other.total_, 0);
+        return *this;
+    }
     const Candidate *begin() const noexcept { return rows_.data(); }
     const Candidate *end() const noexcept { return rows_.data() + size_; }
     const Candidate &operator[](std::size_t i) const noexcept { return rows_[i]; }
@@ -675,8 +690,9 @@ inline void check(const Status &status) {
 /// Providers, capabilities, quotas, health and leases. What each call does, and its errors: grate.h.
 class Engine {
 public:
-    /// An engine to be filled by try_create; until then every call fails with null_pointer.
-    explicit Engine(std::nullptr_t) noexcept {}
+    /// An engine to be filled by try_create; until then every call fails with null_pointer. A template, for it must be a nullptr:
+    /// `{}` means a configuration.
+    template <class Null, class = std::enable_if_t<std::is_same_v<Null, std::nullptr_t>>> explicit Engine(Null) noexcept {}
     Engine(Engine &&other) noexcept : raw_(std::exchange(other.raw_, nullptr)) {}
     Engine &operator=(Engine &&other) noexcept {
         Engine taken(std::move(other));
