@@ -105,27 +105,29 @@ static int work(grate_engine *engine, unsigned number, time_t end, pid_t parent)
 
 int main(int argc, char **argv)
 {
-    int workers = argc > 2 ? atoi(argv[2]) : 4, i;
-    time_t end = time(NULL) + (argc > 3 ? atoi(argv[3]) : 10);
+    int workers = argc > 2 ? atoi(argv[2]) : 4, seconds = argc > 3 ? atoi(argv[3]) : 10, i;
+    time_t end = time(NULL) + seconds;
     grate_engine_config config = GRATE_ENGINE_CONFIG_INIT;
-    grate_metrics metrics = GRATE_METRICS_INIT;
+    grate_metrics before = GRATE_METRICS_INIT, metrics = GRATE_METRICS_INIT;
     grate_error err = GRATE_ERROR_INIT;
     grate_engine *engine;
     pid_t parent = getpid();
 
-    if (argc < 2)
+    if (argc < 2 || argc > 4 || workers < 1 || seconds < 1)
         return fprintf(stderr, "usage: workers FILE [WORKERS [SECONDS]]\n"), 2;
     config.state_path = argv[1];
     if (grate_engine_new(&config, &engine, &err) || grate_engine_configure_json(engine, json, strlen(json), &err))
         return fprintf(stderr, "%s\n", err.message), 1;
+    grate_engine_metrics(engine, &before, NULL); /* a file that was there goes on counting */
     for (i = 0; i < workers; i++)
         if (fork() == 0)
             return work(engine, (unsigned)i, end, parent);
     while (wait(NULL) > 0) {
     }
     grate_engine_metrics(engine, &metrics, NULL);
-    printf("%d workers: %llu requests, %llu answered with 429\n", workers, (unsigned long long)metrics.completions,
-           (unsigned long long)metrics.rate_limited_responses);
+    printf("%d workers: %llu requests, %llu answered with 429\n", workers,
+           (unsigned long long)(metrics.completions - before.completions),
+           (unsigned long long)(metrics.rate_limited_responses - before.rate_limited_responses));
     grate_engine_free(engine);
     return 0;
 }
