@@ -1462,10 +1462,11 @@ grate_status grate_engine_provider_state(grate_engine *engine,
 grate_status grate_engine_metrics(grate_engine *engine, grate_metrics *out, grate_error *err);
 
 /*
- Writes all metrics in the Prometheus text format, engine-wide and per provider, with a terminating NUL, and their
- length without it to `*len`. If `capacity` bytes are too few, writes only `*len` and returns
- `GRATE_ERR_BUFFER_TOO_SMALL`: call again with more than `*len` bytes. `buffer` may be NULL if `capacity` is 0.
- Also fails with `GRATE_ERR_NULL_POINTER`. Safe on any thread at any time.
+ Writes metrics in the Prometheus text format, with a terminating NUL, and their length without it to `*len`: the
+ counters, engine-wide and per provider; of each provider health, cooldown, latency and leases in flight; of each quota
+ the limit as configured (not the one in force), what is used, what remains and what is predicted. If `capacity` bytes
+ are too few, writes only `*len` and returns `GRATE_ERR_BUFFER_TOO_SMALL`: call again with more than `*len` bytes.
+ `buffer` may be NULL if `capacity` is 0. Also fails with `GRATE_ERR_NULL_POINTER`. Safe on any thread at any time.
  */
 grate_status grate_engine_prometheus(grate_engine *engine,
                                      char *buffer,

@@ -901,7 +901,7 @@ public:
         return status;
     }
 
-    /// All metrics in the Prometheus text format.
+    /// Metrics in the Prometheus text format; which, grate_engine_prometheus says.
     Status try_prometheus(std::string &out) const {
         Status status;
         std::string text;

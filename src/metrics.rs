@@ -68,7 +68,9 @@ pub(crate) fn prometheus(metrics: &Metrics, providers: &[(&str, ProviderState<'_
     }
     type QuotaOf = fn(&crate::engine::QuotaState<'_>) -> f64;
     let quotas: [(&str, &str, QuotaOf); 4] = [
-        ("quota_limit", "Units per window.", |q| q.limit as f64),
+        ("quota_limit", "Units per window, or slots, as configured; +Inf if nobody did.", |q| {
+            if q.limit == u64::MAX { f64::INFINITY } else { q.limit as f64 }
+        }),
         ("quota_used", "Units counted now.", |q| q.used as f64),
         ("quota_remaining", "Units that may be reserved now.", |q| q.remaining as f64),
         ("quota_predicted_share", "Predicted share that will be left, from 0 to 1.", |q| q.predicted_share),
@@ -87,7 +89,9 @@ pub(crate) fn prometheus(metrics: &Metrics, providers: &[(&str, ProviderState<'_
                     if let Some(pool) = q.pool.and_then(|pool| pool.to_str().ok()) {
                         let _ = write!(out, ",pool=\"{}\"", escaped(pool));
                     }
-                    let _ = writeln!(out, "}} {}", value(q));
+                    let value = value(q);
+                    // Rust writes infinity as "inf".
+                    let _ = if value.is_infinite() { writeln!(out, "}} +Inf") } else { writeln!(out, "}} {value}") };
                 }
             }
         });

@@ -188,6 +188,11 @@ fn a_limit_that_nobody_configured_is_learned_and_reported() {
     let q = state(&engine, "a", Dimension::Requests);
     assert_eq!((q.limit, q.limit_source), (u64::MAX, LimitSource::Learned));
     assert!((90..100).contains(&q.effective_limit), "{}", q.effective_limit);
+    let metrics = engine.prometheus();
+    assert!(
+        metrics.contains("\ngrate_quota_limit{provider=\"a\",dimension=\"requests\",window_seconds=\"60\"} +Inf\n"),
+        "{metrics}"
+    );
 }
 
 #[test]
