@@ -12,8 +12,17 @@ fail() {
 }
 
 [ $# -ge 2 ] || fail "usage: $0 path/to/workers path/to/grate-top [SECOND...]"
-workers=$1 top=$2
+[ -x "$1" ] && [ -x "$2" ] || fail "no program: $1 or $2"
+workers=$(realpath -- "$1") top=$(realpath -- "$2")
 shift 2
+last=0
+for second; do
+    case $second in
+        '' | *[!0-9]* | 0?*) fail "a frame is at a whole number of seconds, not at '$second'" ;;
+    esac
+    [ "$second" -ge "$last" ] || fail "frames are told in order: $second comes after $last"
+    last=$second
+done
 [ $# -eq 0 ] || command -v tmux >/dev/null || fail 'tmux is missing; install it with: apt-get install tmux'
 
 dir=$(mktemp -d)
@@ -23,21 +32,20 @@ session() {
 }
 quit() {
     [ ! -S "$dir/tmux" ] || session kill-server 2>/dev/null || true
-    kill "$load" 2>/dev/null || true
+    [ -z "$load" ] || kill "$load" 2>/dev/null || true
     rm -rf "$dir"
 }
 load=
 trap quit EXIT
 trap 'exit 1' HUP INT TERM
 
-last=3600
-for last; do :; done
+[ $# -gt 0 ] || last=3600
 cd "$dir"
 "$workers" app.grate 4 $((last + 5)) >workers.log 2>&1 &
 load=$!
 # The file is there at once, but not before the program has begun.
 while [ ! -e app.grate ]; do
-    kill -0 "$load" || fail "$(cat workers.log)"
+    kill -0 "$load" 2>/dev/null || fail "the workers have ended: $(cat workers.log)"
     sleep 0.1
 done
 if [ $# -eq 0 ]; then
