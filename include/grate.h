@@ -646,8 +646,9 @@ typedef struct {
    */
   const char *state_path;
   /*
-   Size of the file in bytes if it is made, 1 MiB to 64 GiB: about 12 KiB for a provider and 128 bytes for a lease in
-   flight. 0 is 16 MiB. Its space is set aside at once, and never grows. Must be 0 without `state_path`.
+   Size of the file in bytes if it is made, 1 MiB to 64 GiB: about 5 KiB for a provider, 3 KiB for each of its quotas and
+   128 bytes for a lease in flight. 0 is 16 MiB. Its space is set aside at once, and never grows. Must be 0 without
+   `state_path`.
    */
   uint64_t state_size;
   /*

@@ -79,8 +79,9 @@ pub struct grate_engine_config {
     /// container) in the middle of a call holds up the calls of others on the same provider until it goes on or is killed. Unix
     /// only.
     pub state_path: *const c_char,
-    /// Size of the file in bytes if it is made, 1 MiB to 64 GiB: about 12 KiB for a provider and 128 bytes for a lease in
-    /// flight. 0 is 16 MiB. Its space is set aside at once, and never grows. Must be 0 without `state_path`.
+    /// Size of the file in bytes if it is made, 1 MiB to 64 GiB: about 5 KiB for a provider, 3 KiB for each of its quotas and
+    /// 128 bytes for a lease in flight. 0 is 16 MiB. Its space is set aside at once, and never grows. Must be 0 without
+    /// `state_path`.
     pub state_size: u64,
     /// `GRATE_STATE_` flags, or 0; must be 0 without `state_path`.
     pub state_flags: u64,
