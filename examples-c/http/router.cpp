@@ -100,6 +100,7 @@ public:
 
 private:
     static constexpr auto patience = 10s;
+    static constexpr auto longest_guess = 50ms; ///< how long the expected end of a lease is believed: it may end earlier
     static constexpr int max_attempts = 4;
     static constexpr long timeout_ms = 5000;
 
@@ -148,8 +149,11 @@ private:
         grate::Status status = engine_.try_acquire(capability_, wish, lease);
         if (status.code() == grate::Code::no_provider_available) {
             auto now = Clock::now();
-            if (lease.retry_after() < request.deadline - now) {
-                request.wake = now + lease.retry_after();
+            grate::nanoseconds wait = lease.retry_after();
+            bool guessed = lease.held_by() == grate::HeldBy::concurrency || lease.held_by() == grate::HeldBy::probe;
+            if (guessed && wait != grate::never) wait = std::min<grate::nanoseconds>(wait, longest_guess);
+            if (wait < request.deadline - now) {
+                request.wake = now + wait;
                 return false;
             }
             // No other provider can be asked: the answer stays the last refusal, if there was one.
