@@ -744,7 +744,8 @@ typedef struct {
 } grate_header;
 
 /*
- Counters of an engine since it was made. Per provider, see `grate_provider_state`.
+ Counters of an engine since it was made; with a state file, of all who use the file since that was made. Per provider, see
+ `grate_provider_state`.
  */
 typedef struct {
   /*
@@ -1467,7 +1468,8 @@ grate_status grate_engine_metrics(grate_engine *engine, grate_metrics *out, grat
  counters, engine-wide and per provider; of each provider health, cooldown, latency and leases in flight; of each quota
  the limit as configured (not the one in force), what is used, what remains and what is predicted. If `capacity` bytes
  are too few, writes only `*len` and returns `GRATE_ERR_BUFFER_TOO_SMALL`: call again with more than `*len` bytes.
- `buffer` may be NULL if `capacity` is 0. Also fails with `GRATE_ERR_NULL_POINTER`. Safe on any thread at any time.
+ `buffer` may be NULL if `capacity` is 0. All who use a state file tell the same numbers: scrape one of them.
+ Also fails with `GRATE_ERR_NULL_POINTER`. Safe on any thread at any time.
  */
 grate_status grate_engine_prometheus(grate_engine *engine,
                                      char *buffer,

@@ -25,7 +25,8 @@ pub const GRATE_LIMIT_LEARNED: i32 = 1;
 /// The provider told it in response headers.
 pub const GRATE_LIMIT_TOLD: i32 = 2;
 
-/// Counters of an engine since it was made. Per provider, see `grate_provider_state`.
+/// Counters of an engine since it was made; with a state file, of all who use the file since that was made. Per provider, see
+/// `grate_provider_state`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct grate_metrics {
@@ -371,7 +372,8 @@ pub unsafe extern "C" fn grate_engine_metrics(
 /// counters, engine-wide and per provider; of each provider health, cooldown, latency and leases in flight; of each quota
 /// the limit as configured (not the one in force), what is used, what remains and what is predicted. If `capacity` bytes
 /// are too few, writes only `*len` and returns `GRATE_ERR_BUFFER_TOO_SMALL`: call again with more than `*len` bytes.
-/// `buffer` may be NULL if `capacity` is 0. Also fails with `GRATE_ERR_NULL_POINTER`. Safe on any thread at any time.
+/// `buffer` may be NULL if `capacity` is 0. All who use a state file tell the same numbers: scrape one of them.
+/// Also fails with `GRATE_ERR_NULL_POINTER`. Safe on any thread at any time.
 ///
 /// # Safety
 /// `engine` must be NULL or alive; `buffer` writable for `capacity` bytes; `len` NULL or writable; `err` NULL or valid.
