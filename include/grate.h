@@ -1035,11 +1035,11 @@ typedef struct {
    */
   double health_score;
   /*
-   Priority, relative to the highest of the capability, times the weight, in [0, 1].
+   Priority, relative to the highest of the capability (one half if that is 0), times the weight, in [0, 1].
    */
   double priority_score;
   /*
-   Lowest latency of the capability, relative to this one's, in [0, 1].
+   Lowest known latency of the capability, relative to this one's, in [0, 1]; 1 while this one's is unknown.
    */
   double latency_score;
   /*
@@ -1103,11 +1103,11 @@ typedef struct {
    */
   double health_score;
   /*
-   Priority, relative to the highest of the capability, times the weight, in [0, 1].
+   Priority, relative to the highest of the capability (one half if that is 0), times the weight, in [0, 1].
    */
   double priority_score;
   /*
-   Lowest latency of the capability, relative to this one's, in [0, 1].
+   Lowest known latency of the capability, relative to this one's, in [0, 1]; 1 while this one's is unknown.
    */
   double latency_score;
   /*

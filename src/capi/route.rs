@@ -99,9 +99,9 @@ pub struct grate_candidate {
     pub quota_score: f64,
     /// Health, in [0, 1].
     pub health_score: f64,
-    /// Priority, relative to the highest of the capability, times the weight, in [0, 1].
+    /// Priority, relative to the highest of the capability (one half if that is 0), times the weight, in [0, 1].
     pub priority_score: f64,
-    /// Lowest latency of the capability, relative to this one's, in [0, 1].
+    /// Lowest known latency of the capability, relative to this one's, in [0, 1]; 1 while this one's is unknown.
     pub latency_score: f64,
     /// Seconds until the first quota is spent if the present burn goes on; infinity if none will be.
     pub seconds_to_exhaustion: f64,
@@ -139,9 +139,9 @@ pub struct grate_decision {
     pub quota_score: f64,
     /// Health, in [0, 1].
     pub health_score: f64,
-    /// Priority, relative to the highest of the capability, times the weight, in [0, 1].
+    /// Priority, relative to the highest of the capability (one half if that is 0), times the weight, in [0, 1].
     pub priority_score: f64,
-    /// Lowest latency of the capability, relative to this one's, in [0, 1].
+    /// Lowest known latency of the capability, relative to this one's, in [0, 1]; 1 while this one's is unknown.
     pub latency_score: f64,
     /// Seconds until the first quota is spent if the present burn goes on; infinity if none will be.
     pub seconds_to_exhaustion: f64,
