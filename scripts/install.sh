@@ -117,7 +117,7 @@ escape_spaces() {
 
 install_all() {
     for file in "$build/$built" "$build/libgrate.a"; do
-        [ -f "$file" ] || fail "$file is missing: build it first with 'cargo build --release'"
+        [ -f "$file" ] || fail "$file is missing: build it first with 'make'"
     done
     # Paths are written relative to the file they stand in, so that the whole tree can be moved.
     if below_prefix "$LIBDIR"; then
