@@ -21,7 +21,8 @@
  * Threads    Any call of an Engine or a clock may run on any thread at any time, but for moving and destroying the
  *            object itself. All else is a plain value: one thread at a time, free to go from thread to thread.
  * Lifetime   An Engine outlives its leases and the names it handed out; moving it does not disturb them. A clock may
- *            be destroyed before the engines that use it.
+ *            be destroyed before the engines that use it. A forked child has copies of its parent's leases: with a state
+ *            file it has to release() them, or end by _exit, for their destructors would cancel what the parent has sent.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
