@@ -590,7 +590,7 @@ typedef struct {
    */
   double weight_latency;
   /*
-   Providers with less health are not chosen. 0 is 0.2; at most 1.
+   Providers with less health are not chosen. 0 is 0.2; at most 1. In JSON 0 is 0; here 1e-9 is as good.
    */
   double min_health_for_selection;
   /*
@@ -602,7 +602,7 @@ typedef struct {
    */
   double recovery_half_life_secs;
   /*
-   A failure that leaves less health than this starts a cooldown. 0 is 0.2; at most 1.
+   A failure that leaves less health than this starts a cooldown. 0 is 0.2; at most 1. In JSON 0 is 0; here 1e-9 is as good.
    */
   double cooldown_threshold;
   /*
@@ -992,7 +992,8 @@ typedef struct {
    */
   uint64_t cost_micro_usd;
   /*
-   Share of every quota that must stay free after this request, >= 0 and < 1: batch work with 0.3 leaves 30 %.
+   Share of every quota that must stay free after this request, >= 0 and < 1: batch work with 0.3 leaves 30 %, of
+   concurrency slots, too. Rounded up: of a single one nothing is left to use.
    */
   double headroom;
   /*
@@ -1466,9 +1467,9 @@ grate_status grate_engine_metrics(grate_engine *engine, grate_metrics *out, grat
 /*
  Writes metrics in the Prometheus text format, with a terminating NUL, and their length without it to `*len`: the
  counters, engine-wide and per provider; of each provider health, cooldown, latency and leases in flight; of each quota
- the limit as configured (not the one in force), what is used, what remains and what is predicted. If `capacity` bytes
- are too few, writes only `*len` and returns `GRATE_ERR_BUFFER_TOO_SMALL`: call again with more than `*len` bytes.
- `buffer` may be NULL if `capacity` is 0. All who use a state file tell the same numbers: scrape one of them.
+ the limit as configured and as in force, what is used, what remains and what is predicted. If `capacity` bytes are too
+ few, writes only `*len` and returns `GRATE_ERR_BUFFER_TOO_SMALL`: call again with more than `*len` bytes. `buffer` may be
+ NULL if `capacity` is 0. All who use a state file tell the same numbers: scrape one of them.
  Also fails with `GRATE_ERR_NULL_POINTER`. Safe on any thread at any time.
  */
 grate_status grate_engine_prometheus(grate_engine *engine,

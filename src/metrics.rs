@@ -67,9 +67,10 @@ pub(crate) fn prometheus(metrics: &Metrics, providers: &[(&str, ProviderState<'_
         });
     }
     type QuotaOf = fn(&crate::engine::QuotaState<'_>) -> f64;
-    let quotas: [(&str, &str, QuotaOf); 4] = [
-        ("quota_limit", "Units per window, or slots, as configured; +Inf if nobody did.", |q| {
-            if q.limit == u64::MAX { f64::INFINITY } else { q.limit as f64 }
+    let quotas: [(&str, &str, QuotaOf); 5] = [
+        ("quota_limit", "Units per window, or slots, as configured; +Inf if nobody did.", |q| limit(q.limit)),
+        ("quota_effective_limit", "The same as in force: as configured, learned, or told by the provider.", |q| {
+            limit(q.effective_limit)
         }),
         ("quota_used", "Units counted now.", |q| q.used as f64),
         ("quota_remaining", "Units that may be reserved now.", |q| q.remaining as f64),
@@ -97,6 +98,10 @@ pub(crate) fn prometheus(metrics: &Metrics, providers: &[(&str, ProviderState<'_
         });
     }
     out
+}
+
+fn limit(units: u64) -> f64 {
+    if units == u64::MAX { f64::INFINITY } else { units as f64 }
 }
 
 /// Nanoseconds as seconds, all digits that matter.

@@ -189,10 +189,9 @@ fn a_limit_that_nobody_configured_is_learned_and_reported() {
     assert_eq!((q.limit, q.limit_source), (u64::MAX, LimitSource::Learned));
     assert!((90..100).contains(&q.effective_limit), "{}", q.effective_limit);
     let metrics = engine.prometheus();
-    assert!(
-        metrics.contains("\ngrate_quota_limit{provider=\"a\",dimension=\"requests\",window_seconds=\"60\"} +Inf\n"),
-        "{metrics}"
-    );
+    let labels = r#"{provider="a",dimension="requests",window_seconds="60"}"#;
+    assert!(metrics.contains(&format!("\ngrate_quota_limit{labels} +Inf\n")), "{metrics}");
+    assert!(metrics.contains(&format!("\ngrate_quota_effective_limit{labels} {}\n", q.effective_limit)), "{metrics}");
 }
 
 #[test]

@@ -45,13 +45,13 @@ pub struct grate_engine_config {
     pub weight_priority: f64,
     /// Weight of the latency component.
     pub weight_latency: f64,
-    /// Providers with less health are not chosen. 0 is 0.2; at most 1.
+    /// Providers with less health are not chosen. 0 is 0.2; at most 1. In JSON 0 is 0; here 1e-9 is as good.
     pub min_health_for_selection: f64,
     /// Share of a new outcome in the health average, > 0, at most 1. 0 is 0.25.
     pub ewma_alpha: f64,
     /// Seconds in which the health that is missing halves. 0 is 30; at most 31622400.
     pub recovery_half_life_secs: f64,
-    /// A failure that leaves less health than this starts a cooldown. 0 is 0.2; at most 1.
+    /// A failure that leaves less health than this starts a cooldown. 0 is 0.2; at most 1. In JSON 0 is 0; here 1e-9 is as good.
     pub cooldown_threshold: f64,
     /// Each cooldown in a row is this times longer, >= 1. 0 is 2.
     pub cooldown_multiplier: f64,

@@ -370,9 +370,9 @@ pub unsafe extern "C" fn grate_engine_metrics(
 
 /// Writes metrics in the Prometheus text format, with a terminating NUL, and their length without it to `*len`: the
 /// counters, engine-wide and per provider; of each provider health, cooldown, latency and leases in flight; of each quota
-/// the limit as configured (not the one in force), what is used, what remains and what is predicted. If `capacity` bytes
-/// are too few, writes only `*len` and returns `GRATE_ERR_BUFFER_TOO_SMALL`: call again with more than `*len` bytes.
-/// `buffer` may be NULL if `capacity` is 0. All who use a state file tell the same numbers: scrape one of them.
+/// the limit as configured and as in force, what is used, what remains and what is predicted. If `capacity` bytes are too
+/// few, writes only `*len` and returns `GRATE_ERR_BUFFER_TOO_SMALL`: call again with more than `*len` bytes. `buffer` may be
+/// NULL if `capacity` is 0. All who use a state file tell the same numbers: scrape one of them.
 /// Also fails with `GRATE_ERR_NULL_POINTER`. Safe on any thread at any time.
 ///
 /// # Safety

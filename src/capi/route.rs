@@ -74,7 +74,8 @@ pub struct grate_request {
     pub bytes: u64,
     /// Estimated cost in millionths of a US dollar.
     pub cost_micro_usd: u64,
-    /// Share of every quota that must stay free after this request, >= 0 and < 1: batch work with 0.3 leaves 30 %.
+    /// Share of every quota that must stay free after this request, >= 0 and < 1: batch work with 0.3 leaves 30 %, of
+    /// concurrency slots, too. Rounded up: of a single one nothing is left to use.
     pub headroom: f64,
     /// Names of providers that must not be chosen, such as the one that just failed. Unknown names are ignored.
     pub exclude: *const *const c_char,
