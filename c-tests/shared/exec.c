@@ -1,6 +1,7 @@
 /*
  * A process that goes on with another program (exec), as servers do that start themselves anew: what its threads were in the
- * middle of holds nobody up, its leases end, and it takes no more places on the list of users.
+ * middle of holds nobody up, its leases end, and it takes no more places on the list of users. A process that goes on with the
+ * same program is not taken for one.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -9,6 +10,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -114,6 +116,22 @@ TEST(more_often_than_the_list_has_places)
     go_through("exec-idle", IDLE_ROUNDS, 0);
 }
 
+/* As the Go runtime does when the first library in Go is loaded. */
+TEST(whose_random_bytes_are_overwritten)
+{
+    const char *path = state_path("exec-random");
+    grate_engine *other;
+    uint64_t lease;
+    engine = make(path);
+    lease = acquire();
+    memset((void *)getauxval(AT_RANDOM), 7, 16);
+    other = make(path);
+    CHECK_EQ_U64(in_flight(), 1);
+    CHECK_EQ_I32(grate_engine_cancel(engine, lease, NULL), GRATE_OK);
+    grate_engine_free(other);
+    grate_engine_free(engine);
+}
+
 int main(int argc, char **argv)
 {
     program = argv[0];
@@ -123,5 +141,6 @@ int main(int argc, char **argv)
     alarm(120);
     RUN(in_the_middle_of_calls);
     RUN(more_often_than_the_list_has_places);
+    RUN(whose_random_bytes_are_overwritten);
     return check_report("shared_exec");
 }

@@ -54,7 +54,7 @@ pub(super) struct FileHead {
 /// "libgrate", as bytes in the order of this machine.
 const MAGIC: u64 = u64::from_ne_bytes(*b"libgrate");
 /// Counts changes of what records mean.
-const FORMAT: u64 = 4;
+const FORMAT: u64 = 5;
 /// What must agree for two builds to use one file: the format, and the sizes of all records.
 const LAYOUT: u64 = FORMAT << 32 | crate::memory::SIZES as u64;
 const HEAD_AT: usize = size_of::<FileHead>();

@@ -44,17 +44,16 @@ pub(crate) fn new_user() -> User {
 }
 
 /// The program that this process runs, as a number that all copies of this library in it find, and that another program, which the
-/// process goes on with, does not share: from the bytes at random that the system gives each. 0 where it does not.
-#[allow(unsafe_code, reason = "shows what the system wrote")]
+/// process goes on with, does not share: from where the system has put its parts, at random. Always the same where it does not.
+#[allow(unsafe_code, reason = "a call of the C library")]
 pub(super) fn program() -> u64 {
+    // Where the random bytes lie that the system gives each, and not what they are: the Go runtime overwrites them when it starts, as
+    // it does with the first library in Go that a program loads.
     #[cfg(target_os = "linux")]
-    {
+    return [libc::AT_RANDOM, libc::AT_BASE, libc::AT_PHDR].into_iter().fold(0, |sum, part| {
         // SAFETY: asks for a value, and fails with 0.
-        let at = unsafe { libc::getauxval(libc::AT_RANDOM) } as *const [u8; 16];
-        // SAFETY: NULL, or 16 bytes that the system put there and that stay.
-        let random = unsafe { at.as_ref() };
-        random.map_or(0, |bytes| bytes.iter().fold(0, |sum, byte| mix(sum, u64::from(*byte))))
-    }
+        mix(sum, unsafe { libc::getauxval(part) })
+    });
     #[cfg(not(target_os = "linux"))]
     0
 }
