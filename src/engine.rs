@@ -71,6 +71,11 @@ impl Engine {
             Condition::Used => {}
             Condition::Left | Condition::Abandoned => engine.go_on(),
         }
+        // Others are not waited for while it is locked.
+        let locked = Some(locked).filter(|_| condition != Condition::Used);
+        if let Some(file) = engine.state.memory.sharing().filter(|_| locked.is_none()) {
+            file.is_readable(&engine.state.memory)?;
+        }
         engine.catch_up();
         let (registry, now) = engine.enter();
         if condition == Condition::Abandoned {

@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -52,6 +53,18 @@ static void *work(void *unused)
     return NULL;
 }
 
+static void *configure(void *unused)
+{
+    char json[64];
+    int i;
+    (void)unused;
+    for (i = 0;; i = !i) {
+        snprintf(json, sizeof json, "{\"providers\": [{\"name\": \"q\", \"priority\": %d}]}", i);
+        must(grate_engine_configure_json(engine, json, strlen(json), NULL), "configure");
+    }
+    return NULL;
+}
+
 static uint64_t in_flight(void)
 {
     grate_metrics metrics = GRATE_METRICS_INIT;
@@ -78,7 +91,7 @@ static int stage(const char *program, const char *path, int rounds, int is_busy)
     acquire();
     for (i = 0; is_busy && i < THREADS; i++) {
         pthread_t thread;
-        pthread_create(&thread, NULL, work, NULL);
+        pthread_create(&thread, NULL, i == 0 ? configure : work, NULL);
     }
     sleep_ns(is_busy ? 2 * MS : 0);
     snprintf(left, sizeof left, "%d", rounds - 1);
@@ -88,11 +101,25 @@ static int stage(const char *program, const char *path, int rounds, int is_busy)
 
 static const char *program;
 
+/* A process that comes and goes meanwhile. */
+static pid_t others(const char *path)
+{
+    pid_t other = fork();
+    if (other == 0) {
+        alarm(60);
+    }
+    while (other == 0) {
+        grate_engine_free(make(path));
+    }
+    return other;
+}
+
 static void go_through(const char *name, int rounds, int is_busy)
 {
     const char *path = state_path(name);
-    pid_t child;
+    pid_t child, other;
     engine = make(path);
+    other = others(path);
     child = fork();
     if (child == 0) {
         char left[16];
@@ -101,6 +128,8 @@ static void go_through(const char *name, int rounds, int is_busy)
         _exit(1);
     }
     CHECK_EQ_I32(ended(child), 0);
+    kill(other, SIGKILL);
+    ended(other);
     CHECK_EQ_U64(in_flight(), 0);
     acquire();
     grate_engine_free(engine);

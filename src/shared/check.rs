@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::file::NO_BOOK;
 use crate::estimate::Estimator;
 use crate::lock::Lock;
 use crate::memory::Memory;
@@ -16,7 +17,7 @@ use crate::state::State;
 pub(super) fn put_right(memory: &Arc<Memory>) -> Result<(), &'static str> {
     let damaged = "is damaged: its records contradict its configuration";
     let sharing = memory.sharing().ok_or(damaged)?;
-    let book = sharing.present_book(memory).ok_or("is damaged: its configuration cannot be read")?;
+    let book = sharing.present_book(memory).ok_or(NO_BOOK)?;
     let state = State::new(memory.clone());
     state.is_as_large_as(&book).ok_or(damaged)?;
     undo_all(&state);

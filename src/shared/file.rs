@@ -90,6 +90,13 @@ fn unusable(path: &Path, why: &str) -> Error {
     Error::StateFile(format!("'{}' {why}", path.display()))
 }
 
+pub(super) const NO_BOOK: &str = "is damaged: its configuration cannot be read";
+
+/// What is wrong with a file that is not replaced.
+fn used(why: &str) -> String {
+    format!("{why}, and processes use it")
+}
+
 impl Sharing {
     /// Opens a file, or makes it with a book in force. Whoever gets the lock decides what must be done first, and then drops
     /// it.
@@ -209,9 +216,9 @@ impl Sharing {
         let sharing = Self { mapping, path: Some(path.to_owned()), next: AtomicU64::new(0) };
         let head = sharing.file_head();
         sharing.is_of_this_build().map_err(useless)?;
-        let used = sharing.is_of_this_start() && sharing.users().any_lives();
+        let in_use = sharing.is_of_this_start() && sharing.users().any_lives();
         let refuse = |why: &str| {
-            if used { Refused::Kept(unusable(path, &format!("{why}, and processes use it"))) } else { useless(why) }
+            if in_use { Refused::Kept(unusable(path, &used(why))) } else { useless(why) }
         };
         sharing.is_ours().map_err(refuse)?;
         // A copy may have holes, for which the disk may have no room later.
@@ -222,7 +229,7 @@ impl Sharing {
             return Err(Refused::Kept(unusable(path, why)));
         }
         let condition = match head.left.get() {
-            0 if used => Condition::Used,
+            0 if in_use => Condition::Used,
             0 => Condition::Abandoned,
             sum if sum == sharing.sum() => Condition::Left,
             _ => return Err(refuse("is damaged: its checksum is wrong")),
@@ -245,13 +252,21 @@ impl Sharing {
                 drop(head.lock.seize(memory.process(), memory.process()));
                 end_lost_threads(&memory);
             }
-            // Another may be writing it.
-            let changing = memory.lock(&sharing.head_ref().changing);
-            sharing.present_book(&memory).ok_or_else(|| refuse("is damaged: its configuration cannot be read"))?;
-            drop(changing);
+            // Else another may be writing it: see `is_readable`.
+            if condition != Condition::Used {
+                sharing.present_book(&memory).ok_or_else(|| refuse(NO_BOOK))?;
+            }
             sharing.users().enlist(me).map_err(Refused::Kept)?;
         }
         Ok((memory, condition))
+    }
+
+    /// Whether the configuration of a file that others use can be read. Waits for who is writing it, and so must not hold the file's
+    /// lock: that may be a thread that was lost to an exec, and its process has to open the file before anybody goes on.
+    pub(crate) fn is_readable(&self, memory: &Memory) -> Result<(), Error> {
+        let _changing = memory.lock(&self.head_ref().changing);
+        let path = self.path.as_deref().unwrap_or(Path::new(""));
+        self.present_book(memory).map(drop).ok_or_else(|| unusable(path, &used(NO_BOOK)))
     }
 
     /// On a copy of a file.
