@@ -6,11 +6,18 @@
  */
 #define _GNU_SOURCE
 
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -362,6 +369,53 @@ TEST(a_process_that_may_make_no_large_files)
     CHECK_EQ_I32(ended(child), 0);
 }
 
+/* That a process which opens the file, and may not do all that others may, finds those who use it. */
+static void comes(void (*restricted)(void))
+{
+    grate_engine *engine = make();
+    uint64_t lease = acquire(engine);
+    pid_t child = fork();
+    if (child == 0) {
+        restricted();
+        _exit(in_flight(make()) != 1);
+    }
+    CHECK_EQ_I32(ended(child), 0);
+    CHECK_EQ_I32(grate_engine_cancel(engine, lease, NULL), GRATE_OK);
+    grate_engine_free(engine);
+}
+
+static void one_more_file(void)
+{
+    int next = open("/dev/null", O_RDONLY);
+    struct rlimit limit = {(rlim_t)next + 1, (rlim_t)next + 1};
+    setrlimit(RLIMIT_NOFILE, &limit);
+    close(next);
+}
+
+TEST(a_process_that_can_open_only_one_more_file)
+{
+    comes(one_more_file);
+}
+
+/* As security modules refuse it. */
+static void no_signals(void)
+{
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_kill, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EACCES),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+}
+
+TEST(a_process_that_may_send_no_signals)
+{
+    comes(no_signals);
+}
+
 int main(void)
 {
     alarm(120);
@@ -375,5 +429,7 @@ int main(void)
     RUN(more_users_than_the_list_has_places);
     RUN(the_unlisted_are_looked_after_whenever_in_a_second_calls_come);
     RUN(a_process_that_may_make_no_large_files);
+    RUN(a_process_that_can_open_only_one_more_file);
+    RUN(a_process_that_may_send_no_signals);
     return check_report("shared_forks");
 }

@@ -419,9 +419,10 @@ impl Sharing {
         }
     }
 
-    /// Whether the host has not been started since it was used.
+    /// Whether the host has not been started since it was used, as far as that is known.
     fn is_of_this_start(&self) -> bool {
-        self.file_head().boot.get() == process::boot()
+        let (then, now) = (self.file_head().boot.get(), process::boot());
+        then == now || then == 0 || now == 0
     }
 
     /// Whether its processes are those of another container.
@@ -439,9 +440,11 @@ impl Sharing {
     pub(crate) fn time_goes_on(&self, clock_ns: u64, unix_ns: u64) -> Option<u64> {
         let (file, head) = (self.file_head(), self.head_ref());
         let seen = file.seen_mono.get();
-        let same_start = self.is_of_this_start();
+        let (same_start, boot) = (self.is_of_this_start(), process::boot());
+        if boot != 0 {
+            file.boot.set(boot);
+        }
         if !same_start {
-            file.boot.set(process::boot());
             file.space.set(process::space());
         }
         let goes_on = clock_ns.checked_sub(head.start.get()).map(|ns| ns.saturating_add(head.first.get()));
