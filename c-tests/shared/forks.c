@@ -11,6 +11,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -28,6 +29,7 @@
 #define FORKS 40
 #define CALLS 200
 #define PLACES 256 /* on the list of users */
+#define NO_CONTAINERS 77
 #define MS UINT64_C(1000000)
 
 static const char JSON[] =
@@ -416,6 +418,75 @@ TEST(a_process_that_may_send_no_signals)
     comes(no_signals);
 }
 
+/* Starts a process in a container of its own, as far as process ids go; its parent ends as it does. 0 in that process. */
+static pid_t contain(void)
+{
+    pid_t outside = fork(), inside;
+    if (outside != 0) {
+        return outside;
+    }
+    if (unshare(CLONE_NEWPID) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWPID) != 0) {
+        _exit(NO_CONTAINERS);
+    }
+    inside = fork();
+    if (inside != 0) {
+        _exit(ended(inside));
+    }
+    return 0;
+}
+
+static grate_status try_to_make(void)
+{
+    grate_engine_config config = GRATE_ENGINE_CONFIG_INIT;
+    grate_engine *engine = NULL;
+    config.state_path = path;
+    return grate_engine_new(&config, &engine, NULL);
+}
+
+/* One that has closed all its files is there all the same, and one that died is not. */
+TEST(a_container_goes_on_from_one_that_died_and_not_from_one_that_lives)
+{
+    int *stage = shared_memory(sizeof *stage), i;
+    pid_t first, second;
+    unlink(path);
+    first = contain();
+    if (first == 0) {
+        acquire(make());
+        for (i = 3; i < 100; i++) {
+            close(i);
+        }
+        __atomic_store_n(stage, 1, __ATOMIC_SEQ_CST);
+        while (__atomic_load_n(stage, __ATOMIC_SEQ_CST) == 1) {
+            sleep_ns(MS);
+        }
+        _exit(0);
+    }
+    while (__atomic_load_n(stage, __ATOMIC_SEQ_CST) == 0 && waitpid(first, &i, WNOHANG) == 0) {
+        sleep_ns(MS);
+    }
+    if (__atomic_load_n(stage, __ATOMIC_SEQ_CST) == 0) {
+        puts("no containers here");
+        return;
+    }
+    second = contain();
+    if (second == 0) {
+        _exit(try_to_make() != GRATE_ERR_STATE_FILE);
+    }
+    CHECK_EQ_I32(ended(second), 0);
+    __atomic_store_n(stage, 2, __ATOMIC_SEQ_CST);
+    CHECK_EQ_I32(ended(first), 0);
+    second = contain();
+    if (second == 0) {
+        grate_engine *engine = make();
+        i = in_flight(engine) != 0;
+        acquire(engine);
+        _exit(i);
+    }
+    CHECK_EQ_I32(ended(second), 0);
+    CHECK_EQ_I32(try_to_make(), GRATE_OK);
+    unlink(path);
+}
+
 int main(void)
 {
     alarm(120);
@@ -431,5 +502,6 @@ int main(void)
     RUN(a_process_that_may_make_no_large_files);
     RUN(a_process_that_can_open_only_one_more_file);
     RUN(a_process_that_may_send_no_signals);
+    RUN(a_container_goes_on_from_one_that_died_and_not_from_one_that_lives);
     return check_report("shared_forks");
 }

@@ -73,9 +73,9 @@ pub struct grate_engine_config {
     /// counts, all count. Made (readable by its owner only) if it is not there; what it counted before goes on, also after a
     /// restart of the host. All processes must use the same clock. Copied. NULL: the state is this engine's own.
     /// If all settings above are 0, those in force stay, else they are replaced.
-    /// A file belongs to one host, and on it to one container. It is best in a directory where only its user can write: whoever
-    /// writes to it changes what is counted, or stops those who use it. It must not be cut off while it is used, and who removes
-    /// or renames it parts those who use it from those who come. A process that is stopped (SIGSTOP, a debugger, a frozen
+    /// A file belongs to one host, and on it to one container at a time. It is best in a directory where only its user can write:
+    /// whoever writes to it changes what is counted, or stops those who use it. It must not be cut off while it is used, and who
+    /// removes or renames it parts those who use it from those who come. A process that is stopped (SIGSTOP, a debugger, a frozen
     /// container) in the middle of a call holds up the calls of others on the same provider until it goes on or is killed. Unix
     /// only.
     pub state_path: *const c_char,

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use super::check::{end_lost_threads, put_right};
 use super::document::Documents;
-use super::mapping::{Locked, Mapping, allocate};
+use super::mapping::{Locked, Mapping, allocate, others_map};
 use super::process::{self, Process, User};
 use super::users::Users;
 use super::{FileUsage, StateFile, sum};
@@ -216,7 +216,7 @@ impl Sharing {
         let sharing = Self { mapping, path: Some(path.to_owned()), next: AtomicU64::new(0) };
         let head = sharing.file_head();
         sharing.is_of_this_build().map_err(useless)?;
-        let in_use = sharing.is_of_this_start() && sharing.users().any_lives();
+        let in_use = sharing.is_in_use(file);
         let refuse = |why: &str| {
             if in_use { Refused::Kept(unusable(path, &used(why))) } else { useless(why) }
         };
@@ -224,7 +224,7 @@ impl Sharing {
         // A copy may have holes, for which the disk may have no room later.
         allocate(file, found.len()).map_err(system)?;
         let me = sharing.users().new_user();
-        if !sharing.users().is_empty() && sharing.is_elsewhere() {
+        if in_use && sharing.is_elsewhere() {
             let why = "is used in another container: its processes cannot be told apart from here";
             return Err(Refused::Kept(unusable(path, why)));
         }
@@ -423,6 +423,13 @@ impl Sharing {
     fn is_of_this_start(&self) -> bool {
         let (then, now) = (self.file_head().boot.get(), process::boot());
         then == now || then == 0 || now == 0
+    }
+
+    /// Whether users are there. Of those in another container it can only be told whether all are gone.
+    fn is_in_use(&self, file: &File) -> bool {
+        let users = self.users();
+        self.is_of_this_start()
+            && if self.is_elsewhere() { !users.is_empty() && others_map(file) } else { users.any_lives() }
     }
 
     /// Whether its processes are those of another container.

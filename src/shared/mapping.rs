@@ -18,9 +18,12 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// The first `len` bytes of a file, which has so many; changes go to the file, and to all who map it.
+    /// The first `len` bytes of a file, which has so many; changes go to the file, and to all who map it. It is marked as mapped.
     pub(super) fn shared(file: &File, len: usize) -> io::Result<Self> {
-        Self::new(len, libc::MAP_SHARED, file.as_raw_fd())
+        let mapping = Self::new(len, libc::MAP_SHARED, file.as_raw_fd())?;
+        #[cfg(target_os = "linux")]
+        mark(file, libc::F_OFD_SETLK, libc::F_RDLCK);
+        Ok(mapping)
     }
 
     /// Zeroed bytes that are nobody else's.
@@ -62,6 +65,28 @@ impl Drop for Mapping {
         // SAFETY: mapped so, and nothing refers to it any more.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
     }
+}
+
+/// Whether somebody else may have mapped a file, in whichever container.
+pub(super) fn others_map(file: &File) -> bool {
+    #[cfg(target_os = "linux")]
+    return mark(file, libc::F_OFD_GETLK, libc::F_WRLCK) != Some(libc::F_UNLCK);
+    #[cfg(not(target_os = "linux"))]
+    true
+}
+
+/// Sets the mark of a file that is mapped, or asks for that of others: a lock far behind all bytes, which the system keeps until the
+/// file is not mapped any more. What it says; `None` where the system or the file has no such locks.
+#[cfg(target_os = "linux")]
+fn mark(file: &File, command: libc::c_int, kind: libc::c_int) -> Option<libc::c_int> {
+    // SAFETY: all of it are integers.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = kind as libc::c_short;
+    lock.l_start = libc::off_t::MAX - 1;
+    lock.l_len = 1;
+    // SAFETY: an open file, and the struct that the command takes.
+    let done = unsafe { libc::fcntl(file.as_raw_fd(), command, &mut lock) } == 0;
+    done.then(|| libc::c_int::from(lock.l_type))
 }
 
 /// Has a file's space set aside, so that writing to it cannot fail later: a fault in mapped memory ends the process.
