@@ -281,6 +281,18 @@ fn what_was_left_unfinished_goes() {
 }
 
 #[test]
+fn a_name_that_another_took_is_passed_over() {
+    let (place, clock) = (Place::new("names"), clock());
+    // What cannot be removed: as what another copy of the library is making.
+    let name = place.0.file_name().unwrap().to_str().unwrap();
+    let taken = |n: u32| place.0.with_file_name(format!("{name}.{}.{n}.unfinished", std::process::id()));
+    (0..200).for_each(|n| fs::create_dir(taken(n)).unwrap());
+    let opened = place.open(&clock).map(drop);
+    (0..200).for_each(|n| fs::remove_dir(taken(n)).unwrap());
+    opened.unwrap();
+}
+
+#[test]
 fn a_full_file_refuses_and_goes_on() {
     let (place, clock) = (Place::new("full"), clock());
     let engine = place.open(&clock).unwrap();

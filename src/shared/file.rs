@@ -156,16 +156,28 @@ impl Sharing {
         }
     }
 
+    /// An empty file beside a path, and its name.
+    fn create(path: &Path) -> Result<(File, PathBuf), Error> {
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true).mode(0o600);
+        loop {
+            let mut name = path.as_os_str().to_owned();
+            name.push(format!(".{}.{}{UNFINISHED}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed)));
+            let name = PathBuf::from(name);
+            match options.open(&name) {
+                Ok(file) => return Ok((file, name)),
+                // Of another copy of the library, or of a process of another container.
+                Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(why) => return Err(failed("make", &name, why)),
+            }
+        }
+    }
+
     /// A new file, locked, under a name of its own.
     fn make(path: &Path, size: u64, book: &Book) -> Result<(Arc<Memory>, Locked, PathBuf), Error> {
         remove_unfinished(path);
-        static MADE: AtomicU64 = AtomicU64::new(0);
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".{}.{}{UNFINISHED}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed)));
-        let name = PathBuf::from(name);
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create_new(true).mode(0o600);
-        let file = options.open(&name).map_err(|why| failed("make", &name, why))?;
+        let (file, name) = Self::create(path)?;
         let made = (|| {
             let file = Locked::new(file)?;
             allocate(file.file(), size)?;
