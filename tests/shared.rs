@@ -293,6 +293,28 @@ fn a_name_that_another_took_is_passed_over() {
 }
 
 #[test]
+fn what_the_system_wrote_down_in_part_before_the_host_stopped_is_put_right() {
+    let (place, clock) = (Place::new("torn"), clock());
+    let engine = place.open(&clock).unwrap();
+    serve_one(&engine, 10);
+    assert!(acquire(&engine).available());
+    drop(engine);
+    let left = fs::read(&place.0).unwrap();
+    let engine = place.open(&clock).unwrap();
+    (0..3).for_each(|_| assert!(acquire(&engine).available()));
+    // The first page says that it was left in order, what follows is from later.
+    let mut torn = fs::read(&place.0).unwrap();
+    drop(engine);
+    torn[..4096].copy_from_slice(&left[..4096]);
+    fs::write(&place.0, &torn).unwrap();
+    refused(place.open(&clock), "checksum is wrong");
+    // When the host started.
+    torn[32] ^= 1;
+    fs::write(&place.0, &torn).unwrap();
+    assert_eq!(place.open(&clock).unwrap().remaining("a", Dimension::Requests), Ok(6));
+}
+
+#[test]
 fn a_full_file_refuses_and_goes_on() {
     let (place, clock) = (Place::new("full"), clock());
     let engine = place.open(&clock).unwrap();

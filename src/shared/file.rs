@@ -244,6 +244,8 @@ impl Sharing {
             0 if in_use => Condition::Used,
             0 => Condition::Abandoned,
             sum if sum == sharing.sum() => Condition::Left,
+            // The system may have written down only a part before the host stopped.
+            _ if !sharing.is_of_this_start() => Condition::Abandoned,
             _ => return Err(refuse("is damaged: its checksum is wrong")),
         };
         let memory = Arc::new(Memory::shared(sharing, me));
