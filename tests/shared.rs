@@ -5,6 +5,7 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -345,6 +346,18 @@ fn a_copy_shows_what_is_there_and_disturbs_nobody() {
     assert_eq!(engine.metrics().counters.acquires, 1);
     engine.complete(lease, &report(Outcome::Success)).unwrap();
     assert!(Engine::copy_of(std::path::Path::new("/nowhere/at/all"), clock).is_err());
+}
+
+#[test]
+fn a_copy_takes_no_more_memory_than_is_used() {
+    let (place, clock) = (Place::new("large"), clock());
+    serve_one(&place.open(&clock).unwrap(), 10);
+    // As large as one may be, and empty for the most part.
+    let file = fs::OpenOptions::new().write(true).open(&place.0).unwrap();
+    file.set_len(StateFile::MAX_SIZE).unwrap();
+    file.write_all_at(&StateFile::MAX_SIZE.to_ne_bytes(), 16).unwrap();
+    let copy = Engine::copy_of(&place.0, clock).unwrap();
+    assert_eq!(copy.remaining("a", Dimension::Requests), Ok(10));
 }
 
 #[test]

@@ -26,9 +26,9 @@ impl Mapping {
         Ok(mapping)
     }
 
-    /// Zeroed bytes that are nobody else's.
+    /// Zeroed bytes that are nobody else's; may be more than there is memory, of which those that are used are taken.
     pub(super) fn private(len: usize) -> io::Result<Self> {
-        Self::new(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)
+        Self::new(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE, -1)
     }
 
     fn new(len: usize, flags: libc::c_int, file: libc::c_int) -> io::Result<Self> {
