@@ -487,6 +487,24 @@ TEST(a_container_goes_on_from_one_that_died_and_not_from_one_that_lives)
     unlink(path);
 }
 
+/* Copied with its list of users, and may be in the middle of a call of theirs. */
+TEST(a_copy_of_a_file_has_no_users_but_its_own)
+{
+    const char *original = path;
+    grate_engine *engine = make(), *other;
+    uint64_t lease = acquire(engine);
+    char command[600];
+    path = state_path("copy");
+    snprintf(command, sizeof command, "cp %s %s", original, path);
+    CHECK_EQ_I32(system(command), 0);
+    other = make();
+    CHECK_EQ_U64(in_flight(other), 0);
+    grate_engine_free(other);
+    path = original;
+    CHECK_EQ_I32(grate_engine_cancel(engine, lease, NULL), GRATE_OK);
+    grate_engine_free(engine);
+}
+
 int main(void)
 {
     alarm(120);
@@ -503,5 +521,6 @@ int main(void)
     RUN(a_process_that_can_open_only_one_more_file);
     RUN(a_process_that_may_send_no_signals);
     RUN(a_container_goes_on_from_one_that_died_and_not_from_one_that_lives);
+    RUN(a_copy_of_a_file_has_no_users_but_its_own);
     return check_report("shared_forks");
 }

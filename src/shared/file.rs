@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use super::check::{end_lost_threads, put_right};
 use super::document::Documents;
-use super::mapping::{Locked, Mapping, allocate, others_map};
+use super::mapping::{Locked, Mapping, Marks, allocate};
 use super::process::{self, Process, User};
 use super::users::Users;
 use super::{FileUsage, StateFile, sum};
@@ -47,6 +47,8 @@ pub(super) struct FileHead {
     seen_mono: Cell,
     seen_unix: Cell,
     documents: Documents,
+    /// A user is there whose mark on the file does not stay.
+    unmarked: Cell,
     /// Those that use the file.
     users: Users,
 }
@@ -182,9 +184,10 @@ impl Sharing {
             let file = Locked::new(file)?;
             allocate(file.file(), size)?;
             let len = usize::try_from(size).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
-            Ok((Mapping::shared(file.file(), len)?, file))
+            let again = open_again(file.file(), &name);
+            Ok((Mapping::shared(file.file(), again, len)?, file))
         })();
-        let made = made.map_err(|why: io::Error| failed("make", &name, why)).and_then(|(mapping, file)| {
+        let made = made.map_err(|why: io::Error| failed("make", &name, why)).and_then(|((mapping, marks), file)| {
             let sharing = Self { mapping, path: Some(path.to_owned()), next: AtomicU64::new(0) };
             let head = sharing.file_head();
             head.size.set(size);
@@ -195,7 +198,7 @@ impl Sharing {
             let me = process::new_user();
             let memory = Arc::new(Memory::shared(sharing, me));
             let sharing = memory.sharing().ok_or(TOO_SMALL)?;
-            sharing.users().enlist(me)?;
+            sharing.enlist(me, &marks)?;
             sharing.announce(&memory, book)?;
             sharing.publish();
             // What lacks the last word was never finished.
@@ -224,11 +227,11 @@ impl Sharing {
         }
         // Not more than is there: a fault in mapped memory would end the process.
         let len = usize::try_from(found.len()).map_err(|_| useless("is too large"))?;
-        let mapping = Mapping::shared(file, len).map_err(system)?;
+        let (mapping, marks) = Mapping::shared(file, open_again(file, path), len).map_err(system)?;
         let sharing = Self { mapping, path: Some(path.to_owned()), next: AtomicU64::new(0) };
         let head = sharing.file_head();
         sharing.is_of_this_build().map_err(useless)?;
-        let in_use = sharing.is_in_use(file);
+        let in_use = sharing.is_in_use(&marks);
         let refuse = |why: &str| {
             if in_use { Refused::Kept(unusable(path, &used(why))) } else { useless(why) }
         };
@@ -258,6 +261,7 @@ impl Sharing {
                 head.left.set(0);
                 head.space.set(process::space());
                 head.users.clear();
+                head.unmarked.set(0);
             }
             if condition == Condition::Abandoned {
                 put_right(&memory).map_err(refuse)?;
@@ -270,7 +274,7 @@ impl Sharing {
             if condition != Condition::Used {
                 sharing.present_book(&memory).ok_or_else(|| refuse(NO_BOOK))?;
             }
-            sharing.users().enlist(me).map_err(Refused::Kept)?;
+            sharing.enlist(me, &marks).map_err(Refused::Kept)?;
         }
         Ok((memory, condition))
     }
@@ -439,11 +443,20 @@ impl Sharing {
         then == now || then == 0 || now == 0
     }
 
-    /// Whether users are there. Of those in another container it can only be told whether all are gone.
-    fn is_in_use(&self, file: &File) -> bool {
+    /// Whether users are there. Those of another container cannot be told apart, and those of a copy are users of another file.
+    fn is_in_use(&self, marks: &Marks) -> bool {
         let users = self.users();
-        self.is_of_this_start()
-            && if self.is_elsewhere() { !users.is_empty() && others_map(file) } else { users.any_lives() }
+        let any_lives = if self.is_elsewhere() { !users.is_empty() } else { users.any_lives() };
+        let may_map = marks.others || !marks.stays || self.file_head().unmarked.get() != 0;
+        any_lives && self.is_of_this_start() && may_map
+    }
+
+    /// Puts a user on the list that maps the file.
+    fn enlist(&self, me: User, marks: &Marks) -> Result<(), Error> {
+        if !marks.stays {
+            self.file_head().unmarked.set(1);
+        }
+        self.users().enlist(me)
     }
 
     /// Whether its processes are those of another container.
@@ -557,8 +570,17 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
+/// Opens a file once more, if it is still at its path.
+fn open_again(file: &File, path: &Path) -> Option<File> {
+    open(path).ok().filter(|again| is_same(file, again.metadata()))
+}
+
 /// Whether an open file is what a path leads to.
 fn is_at(file: &File, path: &Path) -> bool {
+    is_same(file, fs::metadata(path))
+}
+
+fn is_same(file: &File, other: io::Result<fs::Metadata>) -> bool {
     let id = |found: io::Result<fs::Metadata>| found.ok().map(|found| (found.dev(), found.ino()));
-    id(file.metadata()).is_some_and(|this| Some(this) == id(fs::metadata(path)))
+    id(file.metadata()).is_some_and(|this| Some(this) == id(other))
 }

@@ -18,12 +18,15 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// The first `len` bytes of a file, which has so many; changes go to the file, and to all who map it. It is marked as mapped.
-    pub(super) fn shared(file: &File, len: usize) -> io::Result<Self> {
-        let mapping = Self::new(len, libc::MAP_SHARED, file.as_raw_fd())?;
-        #[cfg(target_os = "linux")]
-        mark(file, libc::F_OFD_SETLK, libc::F_RDLCK);
-        Ok(mapping)
+    /// The first `len` bytes of a file, which has so many; changes go to the file, and to all who map it. It is marked as mapped:
+    /// through the same file opened `again`, so that it can be told whether the mark stays. With what was seen of marks.
+    pub(super) fn shared(file: &File, again: Option<File>, len: usize) -> io::Result<(Self, Marks)> {
+        let others = is_marked(file);
+        let mapped = again.as_ref().unwrap_or(file);
+        let mapping = Self::new(len, libc::MAP_SHARED, mapped.as_raw_fd())?;
+        mark(mapped);
+        let stays = again.map(drop).is_some() && is_marked(file);
+        Ok((mapping, Marks { others, stays }))
     }
 
     /// Zeroed bytes that are nobody else's; may be more than there is memory, of which those that are used are taken.
@@ -67,18 +70,33 @@ impl Drop for Mapping {
     }
 }
 
-/// Whether somebody else may have mapped a file, in whichever container.
-pub(super) fn others_map(file: &File) -> bool {
-    #[cfg(target_os = "linux")]
-    return mark(file, libc::F_OFD_GETLK, libc::F_WRLCK) != Some(libc::F_UNLCK);
-    #[cfg(not(target_os = "linux"))]
-    true
+/// What marks of who maps a file tell.
+pub(super) struct Marks {
+    /// Somebody else has marked it.
+    pub(super) others: bool,
+    /// The mark stays as long as the mapping. Not where the system or the file has no such locks, or where the file system maps another
+    /// file in the place of its own, as overlayfs does.
+    pub(super) stays: bool,
 }
 
-/// Sets the mark of a file that is mapped, or asks for that of others: a lock far behind all bytes, which the system keeps until the
-/// file is not mapped any more. What it says; `None` where the system or the file has no such locks.
+/// Marks a file that is mapped, by a lock far behind all bytes: it stays with an open file as long as that is mapped, and is seen from
+/// other containers.
+fn mark(file: &File) {
+    #[cfg(target_os = "linux")]
+    lock_mark(file, libc::F_OFD_SETLK, libc::F_RDLCK);
+}
+
+/// Whether a file is marked through another open file.
+fn is_marked(file: &File) -> bool {
+    #[cfg(target_os = "linux")]
+    return lock_mark(file, libc::F_OFD_GETLK, libc::F_WRLCK).is_some_and(|found| found != libc::F_UNLCK);
+    #[cfg(not(target_os = "linux"))]
+    false
+}
+
+/// What kind of lock the system tells; `None` if it fails.
 #[cfg(target_os = "linux")]
-fn mark(file: &File, command: libc::c_int, kind: libc::c_int) -> Option<libc::c_int> {
+fn lock_mark(file: &File, command: libc::c_int, kind: libc::c_int) -> Option<libc::c_int> {
     // SAFETY: all of it are integers.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
     lock.l_type = kind as libc::c_short;
