@@ -4,7 +4,7 @@ use crate::config::Dimension;
 use crate::feedback::{Outcome, headers};
 use crate::lease::LeaseId;
 use crate::score::Score;
-use crate::usage::Reported;
+use crate::usage::{Reported, Usage};
 
 /// What a request will use and demands.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,6 +30,13 @@ pub struct Report<'a> {
     pub usage: Reported,
     /// What its headers say.
     pub headers: Option<&'a headers::Report>,
+}
+
+impl Report<'_> {
+    /// What the request used, of which so much was reserved: of a rejection, nothing but what is told.
+    pub(crate) fn actual(&self, reserved: &Usage) -> Usage {
+        self.usage.or(if self.outcome.is_rejection() { &Usage::NONE } else { reserved })
+    }
 }
 
 /// What keeps a provider from being chosen.

@@ -407,9 +407,8 @@ impl Engine {
     pub fn complete(&self, lease: LeaseId, report: &Report<'_>) -> Result<(), Error> {
         self.settle(lease, |locked, settings| {
             locked.complete(lease, |grant| {
-                let rejected = report.outcome.is_rejection();
-                if rejected || !report.usage.is_empty() {
-                    locked.correct(grant, &report.usage.or(if rejected { &Usage::NONE } else { &grant.usage }));
+                if report.outcome.is_rejection() || !report.usage.is_empty() {
+                    locked.correct(grant, &report.actual(&grant.usage));
                 }
                 let latency = report.latency_ns.unwrap_or(locked.now.mono.saturating_sub(grant.granted));
                 locked.learn_from(report, grant, Some(latency), settings);

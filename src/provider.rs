@@ -403,8 +403,7 @@ impl<'a> Locked<'a> {
         latency_ns: Option<u64>,
         settings: &Settings,
     ) {
-        let refused = report.outcome == Outcome::RateLimited;
-        let explained = report.headers.is_some_and(|headers| self.observe_headers(headers, request, refused));
+        let explained = report.headers.is_some_and(|headers| self.observe_headers(headers, report, request));
         let told = report.headers.and_then(|headers| headers.retry_after_ms).map(ms_to_ns);
         let wait = report.retry_after_ns.or(told).filter(|_| report.outcome.is_failure());
         let retry_after_ns = wait.map(|wait| self.believed(wait, settings));
@@ -424,9 +423,11 @@ impl<'a> Locked<'a> {
         }
     }
 
-    /// Takes in what the response headers tell of quotas. Whether they explain why the request was `refused`, if it was:
+    /// Takes in what the response headers tell of quotas. Whether they explain why the request was refused, if it was:
     /// one is spent.
-    fn observe_headers(&self, headers: &headers::Report, request: &Grant, refused: bool) -> bool {
+    fn observe_headers(&self, headers: &headers::Report, report: &Report<'_>, request: &Grant) -> bool {
+        let refused = report.outcome == Outcome::RateLimited;
+        let actual = report.actual(&request.usage);
         let mut explained = false;
         // Headers may raise anything.
         self.provider.peak_until.set(0);
@@ -451,7 +452,7 @@ impl<'a> Locked<'a> {
             // A limit of 0 would hold for good, as nothing is sent that could bring another: nothing remains, for now.
             let remaining = told.remaining.filter(|_| told.limit != Some(0)).or(told.limit.filter(|limit| *limit == 0));
             let (limit, reset_ns) = (told.limit, told.reset_in_ms.map(ms_to_ns));
-            let own = request.usage.of(q.dimension());
+            let (asked, own) = (request.usage.of(q.dimension()), actual.of(q.dimension()));
             // What remains of an unknown limit tells nothing of how much was used; nor does more than there is in all.
             let most = q.limit().max(q.configured_limit());
             let fits = q.limit() < u64::MAX && remaining.is_none_or(|left| left <= most);
@@ -467,7 +468,7 @@ impl<'a> Locked<'a> {
             }
             q.correct(self.now, &Told { limit, remaining, reset_ns, sent_at: request.at, own });
             // The headers may be from a moment later, in which a little has come back.
-            if refused && remaining.is_some_and(|left| left <= own.max(q.limit() / NEARLY_SPENT)) {
+            if refused && remaining.is_some_and(|left| left <= asked.max(q.limit() / NEARLY_SPENT)) {
                 q.learn_margin(self.now, request.granted);
                 explained = true;
             }

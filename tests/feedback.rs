@@ -595,3 +595,33 @@ fn what_surely_speaks_of_a_quota_goes_first() {
         assert!(engine.acquire("api", &tokens(1), None).unwrap().available(), "{fields:?}");
     }
 }
+
+/// Of a request that used less than it reserved, no more is taken off what the provider has not seen of others.
+#[test]
+fn headers_do_not_forget_what_is_in_flight() {
+    let (engine, clock) = engine(Settings::default());
+    serve(&engine, vec![provider("a", vec![quota(Dimension::Tokens, 2000, MINUTE)])]);
+    let ask = |n: u64| engine.acquire("api", &tokens(n), None).unwrap().lease.unwrap();
+    let first = ask(1000);
+    clock.advance_ns(SEC);
+    ask(500);
+    let headers = read(&[("x-ratelimit-limit-tokens", "2000"), ("x-ratelimit-remaining-tokens", "1990")]);
+    let told = Report { headers: Some(&headers), ..reported_tokens(Outcome::Success, 10) };
+    engine.complete(first, &told).unwrap();
+    assert_eq!(engine.remaining("a", Dimension::Tokens), Ok(1490));
+}
+
+/// Nor of one whose units left the window before it was answered.
+#[test]
+fn headers_of_a_slow_answer_do_not_forget_what_is_in_flight() {
+    let (engine, clock) = engine(Settings::default());
+    serve(&engine, vec![provider("a", vec![requests(10, SEC)])]);
+    let slow = acquire(&engine).lease.unwrap();
+    clock.advance_ns(5 * SEC);
+    for _ in 0..4 {
+        assert!(acquire(&engine).available());
+    }
+    let headers = read(&[("x-ratelimit-limit-requests", "10"), ("x-ratelimit-remaining-requests", "10")]);
+    engine.complete(slow, &Report { headers: Some(&headers), ..report(Outcome::Success) }).unwrap();
+    assert_eq!(engine.remaining("a", Dimension::Requests), Ok(6));
+}

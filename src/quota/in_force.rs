@@ -301,7 +301,9 @@ impl QuotaRef<'_> {
             // One that was sent a little earlier may have arrived later.
             Strategy::Rolling => {
                 let since = told.sent_at.saturating_sub(self.quota.lead.get()).saturating_sub(1);
-                rolling::charged_between(self, since, u64::MAX).saturating_sub(told.own)
+                // Its own units may have left the window while it took its time.
+                let own = if told.sent_at.saturating_add(self.window_ns()) > now.mono { told.own } else { 0 };
+                rolling::charged_between(self, since, u64::MAX).saturating_sub(own)
             }
             _ => self.quota.pending.get(),
         };
