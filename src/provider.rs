@@ -411,7 +411,7 @@ impl<'a> Locked<'a> {
             Observed { outcome: report.outcome, sent: request.granted, now: self.now.mono, latency_ns, retry_after_ns };
         self.observe_outcome(seen, settings);
         match report.outcome {
-            Outcome::RateLimited if !explained => self.learn(request, retry_after_ns),
+            Outcome::RateLimited if !explained => self.learn(request, &report.actual(&request.usage), retry_after_ns),
             Outcome::Success => {
                 self.prove(request);
                 if report.headers.is_none_or(|headers| headers.quotas().is_empty()) {
@@ -476,8 +476,9 @@ impl<'a> Locked<'a> {
         explained
     }
 
-    /// Learns from a refusal that nothing on the books explains: a limit is lower than it was taken to be.
-    fn learn(&self, request: &Grant, retry_after_ns: Option<u64>) {
+    /// Learns from a refusal that nothing on the books explains: a limit is lower than it was taken to be. `counted` is what is
+    /// on the books of the request itself.
+    fn learn(&self, request: &Grant, counted: &Usage, retry_after_ns: Option<u64>) {
         let p = self.provider;
         // More leases out than were ever seen to go well, and nothing said of time: a limit on concurrency.
         let crowded = request.level > p.proven.get() && p.counters.completions.get() >= ENOUGH_COMPLETIONS;
@@ -500,7 +501,7 @@ impl<'a> Locked<'a> {
             .map(|(_, q)| q)
             .filter(|q| q.dimension() != Dimension::Concurrency && long_enough(q) && short_enough(q));
         let judged = suspects.map(|q| {
-            let own = request.usage.of(q.dimension());
+            let own = counted.of(q.dimension());
             let admitted = q.admitted_before(self.now, request.at, own, retry_after_ns);
             (admitted as f64 / q.limit().max(1) as f64, admitted, q)
         });

@@ -133,7 +133,7 @@ fn a_limit_that_was_learned_much_too_low_is_back_within_the_hour() {
         serve(&engine, vec![provider("a", vec![requests(1000, MINUTE)])]);
         refuse_after(&engine, &clock, 19, 1);
         let limit = || state(&engine, "a", Dimension::Requests).effective_limit;
-        assert_eq!(limit(), 17);
+        assert_eq!(limit(), 18);
         for _ in 0..60 {
             clock.advance_ns(MINUTE);
             for lease in (0..demand).map_while(|_| acquire(&engine).lease) {
@@ -624,4 +624,28 @@ fn headers_of_a_slow_answer_do_not_forget_what_is_in_flight() {
     let headers = read(&[("x-ratelimit-limit-requests", "10"), ("x-ratelimit-remaining-requests", "10")]);
     engine.complete(slow, &Report { headers: Some(&headers), ..report(Outcome::Success) }).unwrap();
     assert_eq!(engine.remaining("a", Dimension::Requests), Ok(6));
+}
+
+/// What was refused is not taken off what was admitted before it: it is not among that.
+#[test]
+fn what_was_admitted_before_a_refusal_is_counted_in_full() {
+    for strategy in [Strategy::Rolling, Strategy::FixedWindow, Strategy::TokenBucket] {
+        let (engine, clock) = engine(Settings::default());
+        serve(&engine, vec![provider("a", vec![with(strategy, quota(Dimension::Tokens, 10_000, DAY))])]);
+        for i in 0..5 {
+            let lease = engine.acquire("api", &tokens(1000), None).unwrap().lease.unwrap();
+            clock.advance_ns(SEC / 10);
+            engine.complete(lease, &report(if i < 4 { Outcome::Success } else { Outcome::RateLimited })).unwrap();
+        }
+        let limit = state(&engine, "a", Dimension::Tokens).effective_limit;
+        assert!((3800..4000).contains(&limit), "{strategy:?}: {limit}");
+    }
+}
+
+#[test]
+fn eight_units_are_evidence_enough() {
+    let (engine, clock) = engine(Settings::default());
+    serve(&engine, vec![provider("a", vec![requests(600, MINUTE)])]);
+    refuse_after(&engine, &clock, 8, 1);
+    assert_eq!(state(&engine, "a", Dimension::Requests).effective_limit, 7);
 }

@@ -178,7 +178,7 @@ impl QuotaRef<'_> {
         self.quota.in_force.source.set(source);
     }
 
-    /// Units that the provider admitted in the window up to a request with the effective time `at`, that request's own
+    /// Units that the provider admitted in the window up to a request with the effective time `at`, that request's `own`
     /// excluded; if the provider said when the window ends, only those of that window.
     pub(crate) fn admitted_before(&self, now: Now, at: u64, own: u64, retry_after_ns: Option<u64>) -> u64 {
         match self.strategy() {
@@ -186,7 +186,8 @@ impl QuotaRef<'_> {
                 let window = self.window_ns();
                 let wait = retry_after_ns.filter(|&wait| wait <= window).unwrap_or(0);
                 let start = now.mono.saturating_add(wait).saturating_sub(window);
-                rolling::charged_between(self, start, at).saturating_sub(own)
+                // Its own have that time, or a later one.
+                rolling::charged_between(self, start, at)
             }
             _ => self.used(now).saturating_sub(own),
         }
