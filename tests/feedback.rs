@@ -649,3 +649,24 @@ fn eight_units_are_evidence_enough() {
     refuse_after(&engine, &clock, 8, 1);
     assert_eq!(state(&engine, "a", Dimension::Requests).effective_limit, 7);
 }
+
+/// Also for who reports requests and holds no leases.
+#[test]
+fn a_learned_limit_rises_again_for_who_only_observes() {
+    let (engine, clock) = engine(Settings::default());
+    serve(&engine, vec![provider("a", vec![requests(600, MINUTE)])]);
+    let observe = |outcome: Outcome| {
+        clock.advance_ns(SEC / 10);
+        engine.observe("a", &report(outcome)).unwrap();
+    };
+    (0..100).for_each(|_| observe(Outcome::Success));
+    observe(Outcome::RateLimited);
+    assert!(state(&engine, "a", Dimension::Requests).effective_limit < 100);
+    for _ in 0..60 {
+        clock.advance_ns(MINUTE);
+        while engine.select("api", &Estimate::default(), None).unwrap().available() {
+            observe(Outcome::Success);
+        }
+    }
+    assert_eq!(state(&engine, "a", Dimension::Requests).effective_limit, 600);
+}
