@@ -485,7 +485,9 @@ impl<'a> Locked<'a> {
         let crowded = request.level > p.proven.get() && p.counters.completions.get() >= ENOUGH_COMPLETIONS;
         if crowded && retry_after_ns.is_none() {
             for (_, q) in self.quotas().filter(|(_, q)| q.dimension() == Dimension::Concurrency) {
-                q.learn(self.now, request.granted, request.level - 1);
+                // Of a pool, others hold slots, too.
+                let others = q.used(self.now).saturating_sub(p.in_flight.get());
+                q.learn(self.now, request.granted, request.level - 1 + others);
             }
             return;
         }

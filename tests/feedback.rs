@@ -4,11 +4,11 @@
 mod common;
 
 use common::{
-    DAY, MINUTE, MS, SEC, UNIX_MS, acquire, concurrency, engine, provider, quota, report, reported_tokens, requests,
-    serve, tokens, with,
+    DAY, MINUTE, MS, SEC, UNIX_MS, acquire, capability, concurrency, engine, pooled, provider, quota, report,
+    reported_tokens, requests, serve, tokens, with,
 };
 use grate::Engine;
-use grate::config::{Dimension, QuotaConfig, Settings, Strategy};
+use grate::config::{Change, Dimension, QuotaConfig, Settings, Strategy};
 use grate::engine::{Estimate, LimitSource, QuotaState, Report};
 use grate::feedback::{Outcome, headers};
 use grate::health::Circuit;
@@ -669,4 +669,20 @@ fn a_learned_limit_rises_again_for_who_only_observes() {
         }
     }
     assert_eq!(state(&engine, "a", Dimension::Requests).effective_limit, 600);
+}
+
+/// The slots that other providers of a pool hold were admitted, too.
+#[test]
+fn a_hidden_limit_on_the_slots_of_a_pool_counts_them_all() {
+    let (engine, clock) = engine(Settings::default());
+    let member = |name| provider(name, vec![pooled("account", concurrency(100))]);
+    let capabilities = vec![capability("api", &["a"]), capability("other", &["b"])];
+    engine.apply(Change { providers: vec![member("a"), member("b")], capabilities, ..Change::default() }).unwrap();
+    refuse_after(&engine, &clock, 8, 0);
+    for _ in 0..50 {
+        assert!(engine.acquire("other", &Estimate::default(), None).unwrap().available());
+    }
+    let leases: Vec<_> = (0..10).map(|_| acquire(&engine).lease.unwrap()).collect();
+    engine.complete(leases[9], &report(Outcome::RateLimited)).unwrap();
+    assert_eq!(state(&engine, "a", Dimension::Concurrency).effective_limit, 59);
 }
