@@ -184,11 +184,12 @@ impl Health {
         }
         // The provider's word, also to a straggler: it speaks of its state now.
         if let Some(wait) = seen.retry_after_ns.filter(|&wait| wait > 0) {
-            return self.cool_down(seen.now, wait);
+            return self.cool_down(seen.now, seen.now.saturating_add(wait));
         }
-        // Spent for hours, not for seconds: not tried again soon.
+        // Spent for hours, not for seconds: not tried again soon. Who tells of it late, tells of when the cooldown began.
         if seen.outcome == Outcome::QuotaExhausted {
-            return self.cool_down(seen.now, secs_to_ns(settings.max_cooldown_secs));
+            let since = if idle { seen.now } else { self.began.get().saturating_sub(1) };
+            return self.cool_down(seen.now, since.saturating_add(secs_to_ns(settings.max_cooldown_secs)));
         }
         if !idle {
             return false;
@@ -211,13 +212,13 @@ impl Health {
             }
         }
         self.cooldowns.add(1);
-        self.cool_down(seen.now, secs_to_ns(secs.min(settings.max_cooldown_secs)))
+        let wait = secs_to_ns(secs.min(settings.max_cooldown_secs));
+        self.cool_down(seen.now, seen.now.saturating_add(wait))
     }
 
     /// Starts a cooldown, or lengthens the one that is running; never shortens it.
-    fn cool_down(&self, now: u64, ns: u64) -> bool {
-        let until = now.saturating_add(ns);
-        if until <= self.until.get() {
+    fn cool_down(&self, now: u64, until: u64) -> bool {
+        if until <= self.until.get() || until < now {
             return false;
         }
         let starts = self.cooldown_left(now) == 0;

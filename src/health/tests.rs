@@ -233,6 +233,27 @@ fn stragglers_do_not_lengthen() {
     assert_eq!(health.cooldown_left(began + 42 * SEC), 60 * SEC);
 }
 
+/// That a quota is spent is told by all that were under way: the longest cooldown is one, and counted from its beginning.
+#[test]
+fn an_exhausted_quota_is_told_once() {
+    let (health, settings) = (Health::default(), by_count());
+    let longest = 600 * SEC;
+    assert!(health.observe(seen(Outcome::QuotaExhausted, 100), BASE, &settings));
+    for late in [100, 100 + 300 * SEC, 100 + longest, 100 + longest + SEC] {
+        let straggler = Observed { sent: 50, ..seen(Outcome::QuotaExhausted, late) };
+        assert!(!health.observe(straggler, BASE, &settings));
+        assert_eq!(health.cooldown_left(late), (100 + longest).saturating_sub(late));
+    }
+    // It is longer than a computed one that is running, or is just over.
+    for late in [10 * SEC, 40 * SEC] {
+        let health = Health::default();
+        let began = cool(&health, 100, &settings);
+        let straggler = Observed { sent: 50, ..seen(Outcome::QuotaExhausted, began + late) };
+        health.observe(straggler, BASE, &settings);
+        assert_eq!(health.cooldown_left(began), longest, "{late}");
+    }
+}
+
 /// Ten requests sent at one time, as a mock clock has it: three failures at once, the rest fails when all is over.
 #[test]
 fn stragglers_of_the_very_nanosecond_do_not_lengthen() {
