@@ -686,3 +686,22 @@ fn a_hidden_limit_on_the_slots_of_a_pool_counts_them_all() {
     engine.complete(leases[9], &report(Outcome::RateLimited)).unwrap();
     assert_eq!(state(&engine, "a", Dimension::Concurrency).effective_limit, 59);
 }
+
+/// What is kept free of a told limit gets less with time: of no use for a request above that limit.
+#[test]
+fn a_request_above_a_told_limit_waits_for_good() {
+    let (engine, clock) = engine(Settings::default());
+    serve(&engine, vec![provider("a", vec![quota(Dimension::Tokens, 1000, MINUTE)])]);
+    let ask = |n: u64| engine.acquire("api", &tokens(n), None).unwrap();
+    let lease = ask(100).lease.unwrap();
+    clock.advance_ns(SEC);
+    let headers = read(&[
+        ("x-ratelimit-limit-tokens", "500"),
+        ("x-ratelimit-remaining-tokens", "0"),
+        ("x-ratelimit-reset-tokens", "1s"),
+    ]);
+    engine.complete(lease, &Report { headers: Some(&headers), ..report(Outcome::RateLimited) }).unwrap();
+    assert!(state(&engine, "a", Dimension::Tokens).margin > 0);
+    assert_eq!(ask(501).best.unwrap().retry_after_ns, u64::MAX);
+    assert!(ask(500).best.unwrap().retry_after_ns < 10 * MINUTE);
+}

@@ -241,7 +241,10 @@ impl QuotaRef<'_> {
 
     /// How long until the limit next rises, for `n` units for which it is too low now; [`NEVER`] if it always will be.
     pub(super) fn rise_wait(&self, now: Now, n: u64, headroom: f64) -> u64 {
-        let most = without(self.capacity_at(self.limit().max(self.configured_limit())), headroom);
+        // What is told stays; only what is kept free of it gets less.
+        let learned = self.limit_source() == LimitSource::Learned;
+        let highest = if learned { self.limit().max(self.configured_limit()) } else { self.limit() };
+        let most = without(self.capacity_at(highest), headroom);
         if n > most || !self.quota.may_rise() {
             return NEVER;
         }
