@@ -75,6 +75,10 @@ pub(super) fn advance(q: &QuotaRef<'_>, now: Now) {
 pub(super) fn end_at(q: &QuotaRef<'_>, now: Now, end: u64) {
     advance(q, now);
     q.quota.words[END].set(end);
+    if q.quota.words[CARRY_AT].get() < end {
+        // What was to count in the next window, too, arrives in this one.
+        q.quota.words[CARRY].set(0);
+    }
 }
 
 #[inline(never)]

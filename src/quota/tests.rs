@@ -794,6 +794,19 @@ fn fixed_window_carries_over_the_boundary() {
 }
 
 /// Requests that may arrive several windows later count in each of them.
+/// The provider says that it ends later: then nothing that was sent shortly before the old end arrives after the new one.
+#[test]
+fn fixed_window_carries_nothing_over_an_end_that_was_put_off() {
+    let bed = Bed::new(&config(Strategy::FixedWindow, 10, 60 * NS_PER_SEC));
+    let now = 59_980 * MS;
+    assert!(bed.admit(at(now), 50 * MS, 6));
+    let end = now + 30 * NS_PER_SEC;
+    fixed_window::end_at(&bed.q(), at(now), end);
+    assert!(bed.admit(at(end - 20 * MS), 50 * MS, 1));
+    assert_eq!(bed.q().used(at(end - 1)), 7);
+    assert_eq!(bed.q().used(at(end)), 1);
+}
+
 #[test]
 fn fixed_window_shorter_than_the_lead() {
     let window = 10 * MS;
