@@ -124,6 +124,11 @@ impl Health {
         }
     }
 
+    /// Whether a request was sent before the last cooldown began, or just then: it tells of the time before it.
+    pub(crate) fn is_straggler(&self, sent: u64) -> bool {
+        sent < self.began.get()
+    }
+
     /// Makes sense of cells that may be anything.
     #[cfg(unix)]
     pub(crate) fn put_right(&self) {
@@ -154,8 +159,7 @@ impl Health {
         self.deficit.set(1.0 - health);
         self.deficit_at.set(seen.now.max(self.deficit_at.get()));
 
-        // A request that was sent before the last cooldown began, or just then, tells of the time before it.
-        let straggler = seen.sent < self.began.get();
+        let straggler = self.is_straggler(seen.sent);
         if seen.outcome.is_failure() {
             self.fail(seen, straggler, health, base_cooldown_secs, settings)
         } else {
@@ -225,7 +229,8 @@ impl Health {
         if starts {
             self.began.set(now.saturating_add(1));
         }
-        self.until.set(until);
+        // Not over before who is sent then is no straggler.
+        self.until.set(until.max(now.saturating_add(1)));
         self.allowed.set(1);
         starts
     }

@@ -68,7 +68,7 @@ pub(crate) struct Provider {
     /// Where its journal begins; 0 is nowhere.
     pub(crate) journal: SmallCell,
     pub(crate) in_flight: Cell,
-    /// Leases out that were granted while the provider was half-open or ramping.
+    /// Leases out that were granted while the provider was half-open or ramping, since its last cooldown.
     pub(crate) probes: Cell,
     pub(crate) health: Health,
     /// The most leases that were out when one was granted that then went well.
@@ -159,11 +159,17 @@ impl Provider {
         self.latest.set(self.latest.get().min(Now::LAST_MONO));
         self.epoch.set(entry.epoch);
         self.cooldown_secs.set(entry.cooldown_seconds);
-        let count = |counted: fn(&Grant) -> bool| self.leases.active(leases).filter(counted).count() as u64;
-        self.in_flight.set(count(|_| true));
-        self.probes.set(count(|lease| lease.probe));
+        self.in_flight.set(self.leases.active(leases).count() as u64);
         self.health.put_right();
+        let probes = self.leases.active(leases).filter(|lease| self.tries(lease)).count();
+        self.probes.set(probes as u64);
         self.peak_until.set(0);
+    }
+
+    /// Whether a lease is among the probes.
+    #[inline]
+    fn tries(&self, lease: &Grant) -> bool {
+        lease.probe && !self.health.is_straggler(lease.granted)
     }
 
     /// Counts a selection.
@@ -318,7 +324,7 @@ impl<'a> Locked<'a> {
         let grant = slot.grant();
         p.leases.remove(&leases, id, slot);
         p.in_flight.sub(1);
-        p.probes.sub(u64::from(grant.probe));
+        p.probes.sub(u64::from(p.tries(&grant)));
         self.for_charged(grant.epoch, |q| {
             q.release(self.now, grant.at, grant.usage.of(q.dimension()));
             if q.dimension() == Dimension::Concurrency {
@@ -526,6 +532,8 @@ impl<'a> Locked<'a> {
         let p = self.provider;
         if p.health.observe(seen, p.cooldown_secs.get(), settings) {
             p.counters.cooldowns_triggered.add(1);
+            // Those that are out tell of the time before it.
+            p.probes.set(0);
         }
         if seen.outcome.is_rate_limited() {
             p.counters.rate_limited_responses.add(1);

@@ -848,6 +848,48 @@ fn a_probe_that_is_never_answered() {
     assert!(acquire(&engine).available());
 }
 
+/// A probe of an earlier recovery that takes its time is none of this one's, also when it ends.
+#[test]
+fn a_probe_that_is_out_when_the_next_cooldown_begins() {
+    let (engine, clock) = engine(Settings::default());
+    serve(&engine, vec![provider("a", vec![])]);
+    let cool_down = || {
+        clock.advance_ns(SEC);
+        for _ in 0..3 {
+            engine.observe("a", &report(Outcome::ServerError)).unwrap();
+        }
+        clock.advance_ns(30 * SEC);
+    };
+    cool_down();
+    engine.complete(acquire(&engine).lease.unwrap(), &report(Outcome::Success)).unwrap();
+    let slow = acquire(&engine).lease.unwrap();
+    for _ in 0..3 {
+        engine.complete(acquire(&engine).lease.unwrap(), &report(Outcome::Success)).unwrap();
+    }
+    assert_eq!(engine.provider_state("a").unwrap().circuit, Circuit::Closed);
+    cool_down();
+    let probe = acquire(&engine).lease.unwrap();
+    assert!(!acquire(&engine).available());
+    engine.complete(slow, &report(Outcome::Success)).unwrap();
+    assert!(!acquire(&engine).available(), "the probe is still out");
+    engine.complete(probe, &report(Outcome::Success)).unwrap();
+    assert_eq!(granted(&engine, 5), 2);
+}
+
+/// The shortest cooldown there is ends with a probe, like any other.
+#[test]
+fn a_cooldown_of_no_time() {
+    let (engine, clock) = engine(Settings::default());
+    serve(&engine, vec![ProviderConfig { cooldown_seconds: 1e-12, ..provider("a", vec![]) }]);
+    for _ in 0..3 {
+        engine.observe("a", &report(Outcome::ServerError)).unwrap();
+    }
+    clock.advance_ns(1);
+    for _ in 0..2 {
+        engine.cancel(acquire(&engine).lease.unwrap()).unwrap();
+    }
+}
+
 /// Leases that are settled while their quota is gone are not in flight when it is back: headers correct it in full.
 #[test]
 fn nothing_stays_in_flight_on_a_quota_that_was_away() {

@@ -192,7 +192,8 @@ struct Lease {
     provider: usize,
     expires: u64,
     tokens: u64,
-    probe: bool,
+    /// Granted while the provider was half-open or ramping, after so many cooldowns.
+    probe: Option<u64>,
     /// The counters that were charged.
     charged: Vec<Key>,
     /// Pools of slots that its provider left while it was out.
@@ -306,7 +307,8 @@ impl World {
             return Some(false);
         }
         let mut sure = true;
-        let probes = self.leases.iter().filter(|l| l.provider == i && l.probe).count();
+        let cooldowns = Some(state.counters.cooldowns_triggered);
+        let probes = self.leases.iter().filter(|l| l.provider == i && l.probe == cooldowns).count();
         match state.circuit {
             Circuit::HalfOpen if probes >= 1 => return Some(false),
             Circuit::Ramping if probes >= 8 => return Some(false),
@@ -387,7 +389,7 @@ impl World {
             return routed;
         };
         let i = self.members_of(capability)[routed.best.unwrap().index as usize];
-        let circuit = self.engine.provider_state(PROVIDERS[i]).unwrap().circuit;
+        let state = self.engine.provider_state(PROVIDERS[i]).unwrap();
         let at = now + self.settings.skew_ns;
         let charged = self.members[i].quotas.clone();
         for key in charged.iter().filter(|key| key.1 != Dimension::Concurrency) {
@@ -400,7 +402,7 @@ impl World {
             provider: i,
             expires: now + self.settings.lease_ttl_ns,
             tokens: units(estimate, Dimension::Tokens),
-            probe: circuit != Circuit::Closed,
+            probe: (state.circuit != Circuit::Closed).then_some(state.counters.cooldowns_triggered),
             charged,
             left: Vec::new(),
         });

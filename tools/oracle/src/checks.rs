@@ -4,7 +4,7 @@ use grate::capi::*;
 
 use crate::api::{Decision, QuotaConfig, State, new, text};
 use crate::op::{Ask, CAPABILITIES, PROVIDERS};
-use crate::world::{Counts, Key, Link, World, index};
+use crate::world::{Counts, Key, Lease, Link, World, index};
 
 /// Dimensions have numbers up to this one.
 const LAST_DIMENSION: i32 = GRATE_DIMENSION_COST_MICRO_USD;
@@ -106,7 +106,8 @@ impl World {
         if ask.exclude.contains(&i) || p.cooldown_remaining_ns > 0 || p.health < self.settings.min_health {
             return Some(false);
         }
-        let probes = self.leases.iter().filter(|lease| lease.provider == i && lease.probe).count();
+        let tries = |lease: &&Lease| lease.provider == i && lease.probe == Some(p.cooldowns_triggered);
+        let probes = self.leases.iter().filter(tries).count();
         let circuit = match p.circuit {
             GRATE_CIRCUIT_CLOSED => Some(true),
             GRATE_CIRCUIT_HALF_OPEN => Some(probes == 0),

@@ -52,8 +52,8 @@ pub(crate) struct Lease {
     pub(crate) id: u64,
     pub(crate) provider: usize,
     expires: u64,
-    /// Granted while the provider was half-open or ramping.
-    pub(crate) probe: bool,
+    /// Granted while the provider was half-open or ramping, after so many cooldowns.
+    pub(crate) probe: Option<u64>,
     /// What was reserved, by dimension; `None` is unknown.
     pub(crate) reserved: [Option<u64>; 8],
     pub(crate) charged: Vec<Link>,
@@ -380,7 +380,7 @@ impl World {
         let (i, id) = (index(decision.best.provider), decision.best.lease);
         assert!(id != 0 && self.leases.iter().all(|lease| lease.id != id), "a lease that is out already");
         self.check_room(i, ask);
-        let circuit = self.engine.state(PROVIDERS[i]).expect("it is registered").provider.circuit;
+        let state = self.engine.state(PROVIDERS[i]).expect("it is registered").provider;
         let mut reserved = [Some(0); 8];
         for (dimension, units) in reserved.iter_mut().enumerate() {
             *units = self.needs(ask, dimension as i32).1;
@@ -391,7 +391,8 @@ impl World {
             quota.charge(id, self.now, self.now + self.settings.skew_ns, reserved[link.key.1 as usize]);
         }
         let expires = self.now + self.settings.lease_ttl_ns;
-        let (probe, left) = (circuit != GRATE_CIRCUIT_CLOSED, Vec::new());
+        let probe = (state.circuit != GRATE_CIRCUIT_CLOSED).then_some(state.cooldowns_triggered);
+        let left = Vec::new();
         self.leases.push(Lease { id, provider: i, expires, probe, reserved, charged, left });
     }
 
