@@ -438,7 +438,10 @@ impl<'a> Locked<'a> {
         let mut explained = false;
         // Headers may raise anything.
         self.provider.peak_until.set(0);
-        for told in headers.quotas().iter().filter(|_| !headers.cached) {
+        // What is spent comes last: nothing else in the response opens it.
+        let is_spent = |told: &&headers::QuotaReport| [told.remaining, told.limit].contains(&Some(0));
+        let quotas = || headers.quotas().iter().filter(|_| !headers.cached);
+        for told in quotas().filter(|told| !is_spent(told)).chain(quotas().filter(is_spent)) {
             let window_ns = told.window_ms.map(ms_to_ns);
             // Leases in flight are counted here and nowhere better, so that concurrency is not corrected.
             let meant = || {

@@ -705,3 +705,26 @@ fn a_request_above_a_told_limit_waits_for_good() {
     assert_eq!(ask(501).best.unwrap().retry_after_ns, u64::MAX);
     assert!(ask(500).best.unwrap().retry_after_ns < 10 * MINUTE);
 }
+
+/// Of several that may be the quota's, one that is spent holds, in whichever order they come.
+#[test]
+fn what_is_spent_is_opened_by_nothing_in_the_same_response() {
+    let spent = ("x-ms-ratelimit-remaining-resource", "Compute/Get3Min;0,Compute/Get30Min;97");
+    let left = ("x-ms-ratelimit-remaining-resource", "Compute/Get30Min;97,Compute/Get3Min;0");
+    for fields in [spent, left] {
+        let (engine, clock) = engine(Settings::default());
+        serve(&engine, vec![provider("a", vec![requests(100, MINUTE)])]);
+        answered(&engine, Outcome::Success, &[fields]);
+        clock.advance_ns(MS);
+        assert!(!acquire(&engine).available(), "{fields:?}");
+    }
+    for policies in [r#""a";r=0;t=20, "b";r=9"#, r#""b";r=9, "a";r=0;t=20"#] {
+        let (engine, clock) = engine(Settings::default());
+        serve(&engine, vec![provider("a", vec![requests(100, MINUTE)])]);
+        answered(&engine, Outcome::Success, &[("ratelimit", policies)]);
+        clock.advance_ns(19 * SEC);
+        assert!(!acquire(&engine).available(), "{policies}");
+        clock.advance_ns(SEC);
+        assert!(acquire(&engine).available(), "{policies}");
+    }
+}
