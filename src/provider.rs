@@ -451,21 +451,20 @@ impl<'a> Locked<'a> {
             };
             // Which of several it speaks of, only an equal limit can tell.
             let only = || meant().next().filter(|_| meant().count() == 1);
-            let equal = meant().find(|q| Some(q.configured_limit()) == told.limit);
+            let equal = meant().find(|q| q.is_equal(told.limit));
             let Some(q) = equal.or_else(only) else { continue };
             // What surely speaks of it goes before what may.
             let is_sure = |told: &headers::QuotaReport| {
-                let equal = told.limit == Some(q.configured_limit());
-                told.dimension == q.dimension() && (equal || told.window_ms.map(ms_to_ns) == Some(q.window_ns()))
+                told.dimension == q.dimension()
+                    && (q.is_equal(told.limit) || told.window_ms.map(ms_to_ns) == Some(q.window_ns()))
             };
             let goes_first = is_sure(told) || !headers.quotas().iter().any(is_sure);
             // A limit of 0 would hold for good, as nothing is sent that could bring another: nothing remains, for now.
             let remaining = told.remaining.filter(|_| told.limit != Some(0)).or(told.limit.filter(|limit| *limit == 0));
-            let (limit, reset_ns) = (told.limit, told.reset_in_ms.map(ms_to_ns));
+            let (limit, reset_ns) = (told.limit.filter(|limit| !q.is_burst(*limit)), told.reset_in_ms.map(ms_to_ns));
             let (asked, own) = (request.usage.of(q.dimension()), actual.of(q.dimension()));
             // What remains of an unknown limit tells nothing of how much was used; nor does more than there is in all.
-            let most = q.limit().max(q.configured_limit());
-            let fits = q.limit() < u64::MAX && remaining.is_none_or(|left| left <= most);
+            let fits = q.limit() < u64::MAX && remaining.is_none_or(|left| left <= q.most_left());
             let speaks_of_it = goes_first && limit.map_or(fits, |limit| limit > 0 && q.is_plausible(limit, window_ns));
             if !speaks_of_it {
                 // Another's limit, or one of which this quota is a share: but what is spent is spent. What is left of it opens

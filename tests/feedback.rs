@@ -728,3 +728,36 @@ fn what_is_spent_is_opened_by_nothing_in_the_same_response() {
         assert!(acquire(&engine).available(), "{policies}");
     }
 }
+
+/// What remains of a minute's limit tells nothing of a bucket that paces it.
+#[test]
+fn headers_of_a_rate_do_not_fill_a_smaller_bucket() {
+    let (engine, clock) = engine(Settings::default());
+    let bucket = QuotaConfig { burst: Some(20), ..with(Strategy::TokenBucket, requests(600, MINUTE)) };
+    serve(&engine, vec![provider("a", vec![bucket])]);
+    let mut served = 0;
+    for _ in 0..100 {
+        for lease in (0..20).map_while(|_| acquire(&engine).lease) {
+            served += 1;
+            let remaining = (600 - served).to_string();
+            let headers = read(&[("x-ratelimit-limit", "600"), ("x-ratelimit-remaining", &remaining)]);
+            engine.complete(lease, &Report { headers: Some(&headers), ..report(Outcome::Success) }).unwrap();
+        }
+        clock.advance_ns(10 * MS);
+    }
+    assert!((29..=30).contains(&served), "{served} in a second of 10, and 20 at once");
+}
+
+/// Shopify tells the size of its bucket, and not what it gets in a minute.
+#[test]
+fn headers_of_the_size_of_a_bucket_leave_its_rate() {
+    let (engine, clock) = engine(Settings::default());
+    for per_minute in [60, 120, 2000] {
+        let bucket = QuotaConfig { burst: Some(40), ..with(Strategy::TokenBucket, requests(per_minute, MINUTE)) };
+        serve(&engine, vec![provider("a", vec![bucket])]);
+        answered(&engine, Outcome::Success, &[("x-shopify-shop-api-call-limit", "30/40")]);
+        let q = state(&engine, "a", Dimension::Requests);
+        assert_eq!((q.effective_limit, q.remaining), (per_minute, 10));
+        clock.advance_ns(MINUTE);
+    }
+}

@@ -5,7 +5,7 @@
 //! steps. *Told*: response headers give the limit, and correct what is counted. A refusal that they explain shows that
 //! others were faster: a margin is kept free of them.
 
-use super::{NEVER, Quota, QuotaRef, fixed_window, rolling, without};
+use super::{NEVER, Quota, QuotaRef, fixed_window, rolling, token_bucket, without};
 use crate::cell::{Cell, SmallCell};
 use crate::clock::Now;
 use crate::config::{Dimension, NS_PER_SEC, QuotaConfig, Strategy};
@@ -278,6 +278,22 @@ impl QuotaRef<'_> {
         window_ns.is_none_or(|window| window == self.window_ns())
     }
 
+    /// Whether a limit that headers tell is the size of the bucket, and says nothing of its rate.
+    pub(crate) fn is_burst(&self, limit: u64) -> bool {
+        self.strategy() == Strategy::TokenBucket && token_bucket::is_burst(self, limit)
+    }
+
+    /// Whether a limit that headers tell is the configured one, or the size of the bucket.
+    pub(crate) fn is_equal(&self, limit: Option<u64>) -> bool {
+        limit.is_some_and(|limit| limit == self.configured_limit() || self.is_burst(limit))
+    }
+
+    /// The most that headers can tell to be left: of the limit or of the bucket, in force or configured.
+    pub(crate) fn most_left(&self) -> u64 {
+        let limit = self.limit().max(self.configured_limit());
+        limit.max(self.capacity_at(limit))
+    }
+
     /// Whether a limit that headers tell can be this quota's: its window agrees, or at least its size.
     pub(crate) fn is_plausible(&self, limit: u64, window_ns: Option<u64>) -> bool {
         let configured = self.configured_limit();
@@ -300,7 +316,10 @@ impl QuotaRef<'_> {
             fixed_window::end_at(self, now, now.mono.saturating_add(reset));
         }
         // What the provider has counted; it may not have seen yet what is on the wire, or came after this request.
-        let counted = self.capacity().saturating_sub(remaining);
+        let capacity = self.capacity();
+        let counted = capacity.saturating_sub(remaining);
+        // What remains of a limit does not tell how full a bucket of another size is.
+        let is_of_all = remaining <= capacity && told.limit.is_none_or(|limit| limit == capacity);
         let unseen = match self.strategy() {
             // One that was sent a little earlier may have arrived later.
             Strategy::Rolling => {
@@ -321,7 +340,7 @@ impl QuotaRef<'_> {
             let back_at = self.window_end(now, told.reset_ns).unwrap_or(before.saturating_add(window));
             self.charge(now, back_at.saturating_sub(window), counted - used);
             known.others_at.set(now.mono + 1);
-        } else if used > most {
+        } else if used > most && is_of_all {
             self.forget(now, used - most);
         }
         known.left.set(remaining.saturating_sub(unseen));

@@ -54,6 +54,11 @@ pub(super) fn capacity(q: &QuotaRef<'_>, limit: u64) -> u64 {
     }
 }
 
+/// Whether so many units are the configured size of the bucket, and not its limit.
+pub(super) fn is_burst(q: &QuotaRef<'_>, n: u64) -> bool {
+    n > 0 && n == q.quota.words[BURST].get() && n != q.configured_limit()
+}
+
 /// What `n` units are as debt.
 fn scaled(q: &QuotaRef<'_>, n: u64) -> u128 {
     u128::from(n) * u128::from(q.quota.window.get())
