@@ -1186,7 +1186,8 @@ typedef struct {
   uint64_t requests;
   /*
    Tokens used. 0: as estimated (of a request that was refused: none); `GRATE_ZERO`: none.
-   The same for the fields below; if only input and output are given, this is their sum.
+   The same for the fields below; if only input and output are given, this is their sum, and if only one of them is, the
+   other is as estimated.
    */
   uint64_t tokens;
   /*

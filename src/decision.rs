@@ -35,7 +35,7 @@ pub struct Report<'a> {
 impl Report<'_> {
     /// What the request used, of which so much was reserved: of a rejection, nothing but what is told.
     pub(crate) fn actual(&self, reserved: &Usage) -> Usage {
-        self.usage.or(if self.outcome.is_rejection() { &Usage::NONE } else { reserved })
+        self.usage.of_reserved(if self.outcome.is_rejection() { &Usage::NONE } else { reserved })
     }
 }
 

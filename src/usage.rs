@@ -116,6 +116,19 @@ impl Reported {
         usage
     }
 
+    /// What a request used of which so much was reserved. Input or output alone makes tokens no less that were reserved
+    /// together.
+    #[inline]
+    pub(crate) fn of_reserved(&self, reserved: &Usage) -> Usage {
+        let mut usage = self.or(reserved);
+        let is_part = self.told & INPUT_OUTPUT != 0 && self.told() & bit(Dimension::Tokens) == 0;
+        if is_part && reserved.of(Dimension::InputTokens) | reserved.of(Dimension::OutputTokens) == 0 {
+            let tokens = &mut usage.0[Dimension::Tokens as usize];
+            *tokens = (*tokens).max(reserved.of(Dimension::Tokens));
+        }
+        usage
+    }
+
     /// `usage` with no more than `most` of what is not told; of a sum no less than the part that is told. It stays one request.
     pub(crate) fn within(&self, mut usage: Usage, most: &Usage) -> Usage {
         let told = self.told();
@@ -169,6 +182,22 @@ mod tests {
         assert_eq!(told.of(Dimension::InputTokens), 60);
         assert_eq!(told.of(Dimension::Bytes), 5);
         assert_eq!(told.of(Dimension::Concurrency), 1);
+    }
+
+    #[test]
+    fn a_part_of_the_tokens_does_not_settle_the_rest() {
+        let told = |kind, n| Reported::default().with(kind, Some(n));
+        let tokens = |told: Reported, reserved: [u64; 3]| {
+            let [all, input, output] = reserved;
+            told.of_reserved(&Usage::new([1, all, input, output, 0, 0])).of(Dimension::Tokens)
+        };
+        let input = told(Dimension::InputTokens, 10);
+        assert_eq!(tokens(input, [1000, 0, 0]), 1000);
+        assert_eq!(tokens(input, [5, 0, 0]), 10);
+        assert_eq!(tokens(input, [1000, 600, 400]), 410);
+        assert_eq!(tokens(input.with(Dimension::OutputTokens, Some(7)), [1000, 0, 0]), 17);
+        assert_eq!(tokens(told(Dimension::Tokens, 3), [1000, 0, 0]), 3);
+        assert_eq!(tokens(Reported::default(), [1000, 0, 0]), 1000);
     }
 
     #[test]

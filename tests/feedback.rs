@@ -761,3 +761,14 @@ fn headers_of_the_size_of_a_bucket_leave_its_rate() {
         clock.advance_ns(MINUTE);
     }
 }
+
+/// A part of the tokens alone does not settle the rest.
+#[test]
+fn input_tokens_alone_do_not_settle_all() {
+    let (engine, _clock) = engine(Settings::default());
+    serve(&engine, vec![provider("a", vec![quota(Dimension::Tokens, 2000, MINUTE)])]);
+    let lease = engine.acquire("api", &tokens(1000), None).unwrap().lease.unwrap();
+    let usage = Reported::default().with(Dimension::InputTokens, Some(10));
+    engine.complete(lease, &Report { usage, ..report(Outcome::Success) }).unwrap();
+    assert_eq!(engine.remaining("a", Dimension::Tokens), Ok(1000));
+}

@@ -186,7 +186,8 @@ pub struct grate_response {
     /// Requests used. 0 is 1; `GRATE_ZERO`: none.
     pub requests: u64,
     /// Tokens used. 0: as estimated (of a request that was refused: none); `GRATE_ZERO`: none.
-    /// The same for the fields below; if only input and output are given, this is their sum.
+    /// The same for the fields below; if only input and output are given, this is their sum, and if only one of them is, the
+    /// other is as estimated.
     pub tokens: u64,
     /// Input tokens used.
     pub input_tokens: u64,

@@ -22,7 +22,11 @@ pub(crate) fn used(amounts: &Amounts, dimension: i32, assumed: impl Fn(i32) -> O
     let (input, output) = (GRATE_DIMENSION_INPUT_TOKENS, GRATE_DIMENSION_OUTPUT_TOKENS);
     match told(dimension) {
         None if dimension == GRATE_DIMENSION_TOKENS && (told(input).is_some() || told(output).is_some()) => {
-            Some(part(input)?.saturating_add(part(output)?))
+            let sum = part(input)?.saturating_add(part(output)?);
+            let is_all = told(input).is_some() && told(output).is_some();
+            let apart = assumed(input) != Some(0) || assumed(output) != Some(0);
+            // Tokens that were reserved together are not settled by a part of them.
+            if is_all || apart { Some(sum) } else { Some(sum.max(assumed(GRATE_DIMENSION_TOKENS)?)) }
         }
         _ => part(dimension),
     }
