@@ -3,7 +3,8 @@
 //! The calendar is read only when a window begins; it ends at a monotonic time, so that a wall clock that jumps moves the
 //! next boundary and nothing else. `used` counts the units of the window. Those charged with an effective time beyond its
 //! end, because their requests may arrive in a later one, count in all windows up to that time: CARRY of them, up to
-//! CARRY_AT.
+//! CARRY_AT. If the provider says that the end is sooner, some of them turn out to be such units only then: RECENT were charged
+//! since RECENT_FROM, and BEFORE in as long a time before.
 
 use super::QuotaRef;
 use crate::clock::Now;
@@ -14,6 +15,9 @@ const CARRY: usize = 1;
 const CARRY_AT: usize = 2;
 /// Start of the windows, in nanoseconds after the epoch, below the window.
 const PHASE: usize = 3;
+const RECENT: usize = 4;
+const BEFORE: usize = 5;
+const RECENT_FROM: usize = 6;
 
 pub(super) fn configure(quota: &super::Quota, config: &QuotaConfig) {
     let window = i128::from(config.window_ns).max(1);
@@ -74,11 +78,39 @@ pub(super) fn advance(q: &QuotaRef<'_>, now: Now) {
 /// Takes the provider's word for when the window that holds `now` ends.
 pub(super) fn end_at(q: &QuotaRef<'_>, now: Now, end: u64) {
     advance(q, now);
-    q.quota.words[END].set(end);
-    if q.quota.words[CARRY_AT].get() < end {
+    let (words, sooner) = (&q.quota.words, end < self::end(q));
+    words[END].set(end);
+    let last_arrival = now.mono.saturating_add(q.quota.lead.get());
+    if words[CARRY_AT].get() < end {
         // What was to count in the next window, too, arrives in this one.
-        q.quota.words[CARRY].set(0);
+        words[CARRY].set(0);
     }
+    if sooner && last_arrival >= end {
+        words[CARRY].set(words[CARRY].get().max(on_the_wire(q, now).min(q.quota.used.get())));
+        words[CARRY_AT].set(words[CARRY_AT].get().max(last_arrival));
+    }
+}
+
+/// Units that may not have arrived, or somewhat more.
+fn on_the_wire(q: &QuotaRef<'_>, now: Now) -> u64 {
+    let (words, lead) = (&q.quota.words, q.quota.lead.get());
+    match now.mono.saturating_sub(words[RECENT_FROM].get()) {
+        age if age < lead => words[RECENT].get().saturating_add(words[BEFORE].get()),
+        age if age < 2 * lead => words[RECENT].get(),
+        _ => 0,
+    }
+}
+
+/// Notes units that are on the wire from now on.
+fn send(q: &QuotaRef<'_>, now: Now, n: u64) {
+    let (words, lead) = (&q.quota.words, q.quota.lead.get());
+    let age = now.mono.saturating_sub(words[RECENT_FROM].get());
+    if age >= lead {
+        words[BEFORE].set(if age < 2 * lead { words[RECENT].get() } else { 0 });
+        words[RECENT].set(0);
+        words[RECENT_FROM].set(now.mono);
+    }
+    words[RECENT].add(n);
 }
 
 #[inline(never)]
@@ -86,6 +118,9 @@ pub(super) fn record(q: &QuotaRef<'_>, now: Now, at: u64, n: u64) {
     advance(q, now);
     let n = n.min(u64::MAX - q.quota.used.get());
     q.quota.used.add(n);
+    if at > now.mono {
+        send(q, now, n);
+    }
     if at >= end(q) {
         q.quota.words[CARRY].add(n);
         q.quota.words[CARRY_AT].set(q.quota.words[CARRY_AT].get().max(at));

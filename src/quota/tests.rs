@@ -793,6 +793,23 @@ fn fixed_window_carries_over_the_boundary() {
     assert_eq!(bed.q().used(at(2 * window)), 0);
 }
 
+/// The provider says that it ends sooner: what was sent just now may arrive after that, and what was sent before does not.
+#[test]
+fn fixed_window_carries_what_is_on_the_wire_over_an_end_that_was_brought_forward() {
+    let bed = Bed::new(&config(Strategy::FixedWindow, 100, 60 * NS_PER_SEC));
+    let q = bed.q();
+    let send = |now: u64, n: u64| q.reserve(at(now), now + 50 * MS, n);
+    let now = 10 * NS_PER_SEC;
+    send(now - NS_PER_SEC, 7);
+    send(now - 40 * MS, 5);
+    send(now - 10 * MS, 4);
+    fixed_window::end_at(&q, at(now), now + 20 * MS);
+    assert_eq!(q.used(at(now)), 16);
+    assert_eq!(q.used(at(now + 20 * MS)), 9);
+    fixed_window::end_at(&q, at(now + 30 * MS), now + 10 * NS_PER_SEC);
+    assert_eq!(q.used(at(now + 10 * NS_PER_SEC)), 0);
+}
+
 /// Requests that may arrive several windows later count in each of them.
 /// The provider says that it ends later: then nothing that was sent shortly before the old end arrives after the new one.
 #[test]
