@@ -772,3 +772,27 @@ fn input_tokens_alone_do_not_settle_all() {
     engine.complete(lease, &Report { usage, ..report(Outcome::Success) }).unwrap();
     assert_eq!(engine.remaining("a", Dimension::Tokens), Ok(1000));
 }
+
+/// A slow answer tells what was left when its request came: before all that was sent and settled meanwhile.
+#[test]
+fn headers_of_a_slow_answer_do_not_forget_what_was_settled_since() {
+    for strategy in [Strategy::Rolling, Strategy::FixedWindow, Strategy::TokenBucket] {
+        let (engine, clock) = engine(Settings::default());
+        serve(&engine, vec![provider("a", vec![with(strategy, requests(100, DAY))])]);
+        let slow = acquire(&engine).lease.unwrap();
+        let told = |lease, remaining: u64| {
+            let remaining = remaining.to_string();
+            let headers = read(&[("x-ratelimit-limit", "100"), ("x-ratelimit-remaining", &remaining)]);
+            engine.complete(lease, &Report { headers: Some(&headers), ..report(Outcome::Success) }).unwrap();
+            engine.remaining("a", Dimension::Requests).unwrap()
+        };
+        for i in 1..=60 {
+            clock.advance_ns(SEC / 10);
+            told(acquire(&engine).lease.unwrap(), 99 - i);
+        }
+        assert_eq!(told(slow, 99), 39, "{strategy:?}");
+        // The latest that was sent corrects both ways, as before.
+        clock.advance_ns(SEC / 10);
+        assert_eq!(told(acquire(&engine).lease.unwrap(), 80), 80, "{strategy:?}");
+    }
+}

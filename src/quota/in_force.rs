@@ -93,6 +93,8 @@ pub(crate) struct Told {
     pub(crate) sent_at: u64,
     /// Its own units, which the provider has counted.
     pub(crate) own: u64,
+    /// Whether no request that was sent later has told yet.
+    pub(crate) latest: bool,
 }
 
 /// Takes over a definition. A limit that is configured anew replaces what was learned of the old one.
@@ -340,7 +342,8 @@ impl QuotaRef<'_> {
             let back_at = self.window_end(now, told.reset_ns).unwrap_or(before.saturating_add(window));
             self.charge(now, back_at.saturating_sub(window), counted - used);
             known.others_at.set(now.mono + 1);
-        } else if used > most && is_of_all {
+        } else if used > most && is_of_all && (told.latest || self.strategy() == Strategy::Rolling) {
+            // Without marks, what was sent later and is settled by now could not be told apart.
             self.forget(now, used - most);
         }
         known.left.set(remaining.saturating_sub(unseen));
