@@ -810,7 +810,6 @@ fn fixed_window_carries_what_is_on_the_wire_over_an_end_that_was_brought_forward
     assert_eq!(q.used(at(now + 10 * NS_PER_SEC)), 0);
 }
 
-/// Requests that may arrive several windows later count in each of them.
 /// The provider says that it ends later: then nothing that was sent shortly before the old end arrives after the new one.
 #[test]
 fn fixed_window_carries_nothing_over_an_end_that_was_put_off() {
@@ -824,6 +823,7 @@ fn fixed_window_carries_nothing_over_an_end_that_was_put_off() {
     assert_eq!(bed.q().used(at(end)), 1);
 }
 
+/// Requests that may arrive several windows later count in each of them.
 #[test]
 fn fixed_window_shorter_than_the_lead() {
     let window = 10 * MS;
