@@ -87,8 +87,11 @@ pub(crate) struct Provider {
     counters: CounterCells,
 }
 
-/// So many leases must have completed before the number in flight says anything about a refusal.
-const ENOUGH_COMPLETIONS: u64 = 8;
+/// So many leases must have completed, or be out, before the number in flight says anything about a refusal.
+const ENOUGH_LEASES: u64 = 8;
+/// A quota of which at least this share was admitted is what refused, however many leases are out: with a queue, their number
+/// rises.
+const NEAR: f64 = 0.75;
 /// A quota of which headers tell that no more than this part is left explains a refusal. Larger blames the headers' quota
 /// for another's refusal, smaller learns a limit where others were just faster. Measured: no difference between 5 and 100.
 const NEARLY_SPENT: u64 = 20;
@@ -436,7 +439,10 @@ impl<'a> Locked<'a> {
             Outcome::Success => {
                 self.prove(request);
                 if report.headers.is_none_or(|headers| headers.quotas().is_empty()) {
-                    self.quotas().for_each(|(_, q)| q.untold());
+                    self.quotas().for_each(|(_, q)| {
+                        q.untold();
+                        q.went_well(self.now, request.granted, request.at, &request.usage);
+                    });
                 }
                 self.learn_usage(request, &report.usage, settings.estimate_quantile);
             }
@@ -503,17 +509,6 @@ impl<'a> Locked<'a> {
     /// Learns from a refusal that nothing on the books explains: a limit is lower than it was taken to be. `counted` is what is
     /// on the books of the request itself.
     fn learn(&self, request: &Grant, counted: &Usage, retry_after_ns: Option<u64>) {
-        let p = self.provider;
-        // More leases out than were ever seen to go well, and nothing said of time: a limit on concurrency.
-        let crowded = request.level > p.proven.get() && p.counters.completions.get() >= ENOUGH_COMPLETIONS;
-        if crowded && retry_after_ns.is_none() {
-            for (_, q) in self.quotas().filter(|(_, q)| q.dimension() == Dimension::Concurrency) {
-                // Of a pool, others hold slots, too.
-                let others = q.used(self.now).saturating_sub(p.in_flight.get());
-                q.learn(self.now, request.granted, request.level - 1 + others);
-            }
-            return;
-        }
         // The quota that was nearest to its limit, of those whose window is long enough for the wait.
         let long_enough = |q: &QuotaRef<'_>| retry_after_ns.is_none_or(|wait| wait <= q.window_ns() + ROUNDING_NS);
         // A wait that is much shorter is not for it. Of what nobody limits the window is only guessed; of the others, a little
@@ -531,9 +526,33 @@ impl<'a> Locked<'a> {
             let admitted = q.admitted_before(self.now, request.at, own, retry_after_ns);
             (admitted as f64 / q.limit().max(1) as f64, admitted, q)
         });
-        if let Some((_, admitted, q)) = judged.max_by(|a, b| a.0.total_cmp(&b.0)) {
-            q.learn(self.now, request.granted, admitted);
+        let nearest = judged.max_by(|a, b| a.0.total_cmp(&b.0));
+        let is_near = nearest.as_ref().is_some_and(|(share, ..)| *share >= NEAR);
+        if !is_near && retry_after_ns.is_none() && self.learn_slots(request) {
+            return;
         }
+        if let Some((_, admitted, q)) = nearest {
+            q.learn(self.now, request.granted, request.at, admitted);
+        }
+    }
+
+    /// Learns a limit on concurrency, if there were more leases out than were ever seen to go well, or as many as a limit that
+    /// was learned allows. Whether it was one.
+    fn learn_slots(&self, request: &Grant) -> bool {
+        let p = self.provider;
+        let slots = || self.quotas().map(|(_, q)| q).filter(|q| q.dimension() == Dimension::Concurrency);
+        // Those that were sent after it may have arrived before it.
+        let is_new = request.level > p.proven.get();
+        let others = if is_new { request.level - 1 } else { p.in_flight.get() };
+        // Of a pool, other providers hold slots, too.
+        let in_all = |q: &QuotaRef<'_>| q.used(self.now).saturating_sub(p.in_flight.get()).saturating_add(others);
+        let is_crowded = is_new || others >= p.proven.get() || slots().any(|q| q.is_tried_by(in_all(&q) + 1));
+        if !is_crowded || p.counters.completions.get().max(others) < ENOUGH_LEASES {
+            return false;
+        }
+        slots().for_each(|q| q.learn(self.now, request.granted, request.at, in_all(&q)));
+        p.proven.set(p.proven.get().min(others));
+        true
     }
 
     /// A wait that the provider tells, as far as it is believed.

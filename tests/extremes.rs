@@ -1103,7 +1103,7 @@ fn a_concurrency_limit_that_rises_is_seen() {
     for _ in 0..2 {
         engine.complete(out.pop().unwrap(), &report(Outcome::Success)).unwrap();
     }
-    clock.advance_ns(3 * SEC);
+    clock.advance_ns(15 * SEC);
     // It rises to ten, of which eight are out.
     acquire(&engine);
     assert_eq!(seen(&engine).map(|best| best.index), Some(0));

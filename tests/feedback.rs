@@ -99,6 +99,63 @@ fn one_burst_of_refusals_is_one_lesson() {
     assert_eq!(state(&engine, "a", Dimension::Requests).effective_limit, learned);
 }
 
+/// Of a burst, the refused are answered first; those that are still under way count as soon as they went well.
+#[test]
+fn a_burst_that_went_well_in_part_teaches_how_large_a_part() {
+    let (engine, clock) = engine(Settings::default());
+    serve(&engine, vec![provider("a", vec![requests(600, MINUTE)])]);
+    // So many at once have gone well before.
+    let before: Vec<_> = (0..300).map(|_| acquire(&engine).lease.unwrap()).collect();
+    before.into_iter().for_each(|lease| engine.complete(lease, &report(Outcome::Success)).unwrap());
+    clock.advance_ns(2 * MINUTE);
+    refuse_after(&engine, &clock, 20, 0);
+    let burst: Vec<_> = (0..300).map(|_| acquire(&engine).lease.unwrap()).collect();
+    clock.advance_ns(SEC / 20);
+    burst[180..].iter().for_each(|lease| engine.complete(*lease, &report(Outcome::RateLimited)).unwrap());
+    clock.advance_ns(SEC / 2);
+    burst[..180].iter().for_each(|lease| engine.complete(*lease, &report(Outcome::Success)).unwrap());
+    let limit = state(&engine, "a", Dimension::Requests).effective_limit;
+    assert!((190..200).contains(&limit), "{limit}");
+}
+
+/// A limit of a few is learned from several refusals.
+#[test]
+fn a_small_limit_is_learned_from_several_refusals() {
+    let (engine, clock) =
+        engine(Settings { cooldown_trigger_count: 100, cooldown_threshold: 0.0, ..Settings::default() });
+    serve(&engine, vec![provider("a", vec![requests(5, MINUTE)])]);
+    for i in 0..3 {
+        assert_eq!(state(&engine, "a", Dimension::Requests).effective_limit, 5, "{i}");
+        refuse_after(&engine, &clock, 3, 1);
+        clock.advance_ns(MINUTE);
+    }
+    assert_eq!(state(&engine, "a", Dimension::Requests).effective_limit, 3);
+}
+
+/// Finding out how low a limit is takes several refusals; that it has been raised is found as soon as after one.
+#[test]
+fn refusals_in_a_row_teach_no_patience() {
+    let (engine, clock) =
+        engine(Settings { cooldown_trigger_count: 100, cooldown_threshold: 0.0, ..Settings::default() });
+    serve(&engine, vec![provider("a", vec![requests(600, MINUTE)])]);
+    let limit = || state(&engine, "a", Dimension::Requests).effective_limit;
+    refuse_after(&engine, &clock, 400, 0);
+    while limit() > 300 {
+        clock.advance_ns(SEC);
+        if let Some(lease) = acquire(&engine).lease {
+            engine.complete(lease, &report(Outcome::RateLimited)).unwrap();
+        }
+    }
+    let learned = limit();
+    for _ in 0..10 {
+        clock.advance_ns(MINUTE);
+        for lease in (0..600).map_while(|_| acquire(&engine).lease) {
+            engine.complete(lease, &report(Outcome::Success)).unwrap();
+        }
+    }
+    assert!(limit() > learned, "{} after {learned}", limit());
+}
+
 #[test]
 fn little_evidence_teaches_nothing() {
     let (engine, clock) = engine(Settings::default());
@@ -209,6 +266,33 @@ fn a_hidden_limit_on_concurrency_is_learned_as_such() {
     let q = state(&engine, "a", Dimension::Concurrency);
     assert_eq!((q.limit, q.effective_limit, q.limit_source), (20, 5, LimitSource::Learned));
     assert_eq!(state(&engine, "a", Dimension::Requests).limit_source, LimitSource::Configured);
+}
+
+/// The first to be refused came when nothing had been answered yet: that many were out, not that many a minute.
+#[test]
+fn a_limit_on_concurrency_that_the_first_burst_meets_is_learned_as_such() {
+    let (engine, _clock) = engine(Settings::default());
+    serve(&engine, vec![provider("a", vec![requests(6000, MINUTE), concurrency(20)])]);
+    let leases: Vec<_> = (0..11).map(|_| acquire(&engine).lease.unwrap()).collect();
+    engine.complete(leases[10], &report(Outcome::RateLimited)).unwrap();
+    assert_eq!(state(&engine, "a", Dimension::Concurrency).effective_limit, 10);
+    assert_eq!(state(&engine, "a", Dimension::Requests).limit_source, LimitSource::Configured);
+}
+
+/// With a queue there are always more leases out than before; but the quota that is spent is what refused.
+#[test]
+fn a_spent_quota_is_not_taken_for_concurrency() {
+    let (engine, clock) = engine(Settings::default());
+    serve(&engine, vec![provider("a", vec![requests(100, MINUTE), concurrency(50)])]);
+    refuse_after(&engine, &clock, 70, 0);
+    let next = |_| {
+        clock.advance_ns(SEC / 1000);
+        acquire(&engine).lease.unwrap()
+    };
+    let leases: Vec<_> = (0..20).map(next).collect();
+    engine.complete(leases[19], &report(Outcome::RateLimited)).unwrap();
+    assert_eq!(state(&engine, "a", Dimension::Concurrency).limit_source, LimitSource::Configured);
+    assert_eq!(state(&engine, "a", Dimension::Requests).limit_source, LimitSource::Learned);
 }
 
 #[test]

@@ -62,6 +62,7 @@ pub(crate) struct Quota {
     pub(crate) lock: Lock,
     /// The latest time that the pool has seen.
     pub(crate) latest: Cell,
+    refusals: in_force::Refusals,
 }
 
 /// A counter with its marks: what the functions of a quota work on.

@@ -115,7 +115,10 @@ impl World {
             _ if probes >= 8 => Some(false),
             _ => (probes < 2).then_some(true),
         };
-        all(self.members[i].links.iter().map(|link| self.fits(link, ask)).chain([circuit]))
+        // A limit on concurrency may have been learned that nobody configured.
+        let links = &self.members[i].links;
+        let known = state.quotas.iter().all(|row| links.iter().any(|link| is_row(row, link)));
+        all(links.iter().map(|link| self.fits(link, ask)).chain([circuit, known.then_some(true)]))
     }
 
     fn fits(&self, link: &Link, ask: &Ask) -> Option<bool> {
