@@ -172,7 +172,7 @@ impl Tightest {
 #[cold]
 fn risen(q: &QuotaRef<'_>, now: Now, n: u64, headroom: f64) -> bool {
     if !q.could_fit(n, headroom) {
-        q.probe_upward(now);
+        q.probe_upward(now, 0);
     }
     q.fits(now, n, headroom)
 }

@@ -406,8 +406,9 @@ impl<'a> Locked<'a> {
     /// Counts usage that no lease reserved; concurrency, which only leases hold, is untouched.
     pub(crate) fn observe_usage(&self, request: &Grant) {
         for (_, q) in self.quotas().filter(|(_, q)| q.dimension() != Dimension::Concurrency) {
-            q.probe_upward(self.now);
-            q.charge(self.now, request.at, request.usage.of(q.dimension()));
+            let units = request.usage.of(q.dimension());
+            q.probe_upward(self.now, units);
+            q.charge(self.now, request.at, units);
         }
         self.provider.counters.observations.add(1);
     }

@@ -118,6 +118,45 @@ fn a_burst_that_went_well_in_part_teaches_how_large_a_part() {
     assert!((190..200).contains(&limit), "{limit}");
 }
 
+/// The provider documents 600 a minute and lets in ten a second.
+#[test]
+fn a_shorter_window_that_nobody_told_of_is_not_taken_for_the_minute() {
+    let (engine, clock) =
+        engine(Settings { cooldown_trigger_count: 100, cooldown_threshold: 0.0, ..Settings::default() });
+    serve(&engine, vec![provider("a", vec![requests(600, MINUTE)])]);
+    let (mut served, mut refused) = (0, 0);
+    for _ in 0..60 {
+        let mut admitted = 0;
+        for _ in 0..40 {
+            clock.advance_ns(SEC / 40);
+            let Some(lease) = acquire(&engine).lease else { continue };
+            admitted += 1;
+            let outcome = if admitted <= 10 { Outcome::Success } else { Outcome::RateLimited };
+            engine.complete(lease, &report(outcome)).unwrap();
+            if admitted <= 10 { served += 1 } else { refused += 1 }
+        }
+    }
+    assert!(served > 400 && refused <= 5, "{served} served, {refused} refused");
+}
+
+/// A limit that is as low as the first refusal says stays learned: what tries it is refused, and few do.
+#[test]
+fn a_limit_far_below_the_documented_one_is_tried_twice() {
+    let (engine, clock) =
+        engine(Settings { cooldown_trigger_count: 100, cooldown_threshold: 0.0, ..Settings::default() });
+    serve(&engine, vec![provider("a", vec![requests(600, MINUTE)])]);
+    refuse_after(&engine, &clock, 50, 1);
+    let mut tries = 0;
+    for _ in 0..450 {
+        clock.advance_ns(SEC / 10);
+        let Some(lease) = acquire(&engine).lease else { continue };
+        tries += 1;
+        engine.complete(lease, &report(Outcome::RateLimited)).unwrap();
+    }
+    assert_eq!(tries, 2);
+    assert_eq!(state(&engine, "a", Dimension::Requests).effective_limit, 48);
+}
+
 /// A limit of a few is learned from several refusals.
 #[test]
 fn a_small_limit_is_learned_from_several_refusals() {

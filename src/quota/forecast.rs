@@ -204,11 +204,12 @@ impl Quota {
 }
 
 impl QuotaRef<'_> {
-    /// What remains now, and what is expected of that: the same as [`Quota::look`] for any quota.
+    /// What remains now, or nothing while a pace holds it, and what is expected of that: the same as [`Quota::look`] for any
+    /// quota.
     #[inline(never)]
     pub(crate) fn look_closely(&self, now: Now) -> (u64, Forecast) {
         let left = self.remaining(now);
-        (left, self.forecast(now, left))
+        (if self.pace_wait(now) == 0 { left } else { 0 }, self.forecast(now, left))
     }
 
     /// What is expected of the quota, of which so many units remain now.

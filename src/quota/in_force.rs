@@ -8,6 +8,8 @@
 use super::{NEVER, Quota, QuotaRef, fixed_window, rolling, token_bucket, without};
 use crate::cell::{Cell, SmallCell};
 use crate::clock::Now;
+#[cfg(unix)]
+use crate::config::MAX_SPAN_NS;
 use crate::config::{Dimension, NS_PER_SEC, QuotaConfig, Strategy};
 use crate::usage::Usage;
 
@@ -88,6 +90,15 @@ pub(super) struct Refusals {
     learned_at: Cell,
     /// Units that were admitted before refusals that were too few to teach anything yet.
     evidence: Cell,
+    /// The limit before a lesson that is still doubted, or 0; when a request may next try it, and after which pause.
+    doubted: Cell,
+    try_at: Cell,
+    pause: Cell,
+    /// How far apart the units were that were admitted before that lesson.
+    apart: Cell,
+    /// How far apart units must be, in nanoseconds, and when the next may come; 0 is any distance.
+    pace: Cell,
+    next_at: Cell,
 }
 
 const CONFIGURED: u32 = 0;
@@ -116,6 +127,7 @@ pub(super) fn configure(quota: &Quota, config: &QuotaConfig) {
     if known.configured.get() != config.limit || source.get() == CONFIGURED {
         source.set(CONFIGURED);
         known.lessons.set(0);
+        quota.forget_doubts();
         quota.limit.set(config.limit);
     }
     known.configured.set(config.limit);
@@ -145,8 +157,19 @@ pub(super) fn put_others_right(quota: &Quota, capacity: u64) {
     let known = &quota.in_force;
     known.margin.set(known.margin.get().min(capacity / MOST_MARGIN));
     known.lessons.set(known.lessons.get().min(u32::MAX - 1));
-    quota.refusals.evidence.set(quota.refusals.evidence.get().min(EVIDENCE));
-    let times = [&quota.refusals.learned_at, &known.left_told_at, &known.others_at, &known.closed_until, &known.since];
+    let refusals = &quota.refusals;
+    refusals.evidence.set(refusals.evidence.get().min(EVIDENCE));
+    if refusals.pace.get() > MAX_SPAN_NS || refusals.next_at.get() > 2 * Now::LAST_MONO {
+        quota.forget_doubts();
+    }
+    let times = [
+        &refusals.learned_at,
+        &refusals.try_at,
+        &known.left_told_at,
+        &known.others_at,
+        &known.closed_until,
+        &known.since,
+    ];
     if times.iter().any(|at| at.get() > 2 * Now::LAST_MONO) {
         times.into_iter().for_each(|at| at.set(0));
     }
@@ -163,6 +186,12 @@ impl Quota {
     #[inline]
     pub(crate) fn margin(&self) -> u64 {
         self.in_force.margin.get()
+    }
+
+    /// A limit that is known needs no doubts, and no pace.
+    fn forget_doubts(&self) {
+        self.refusals.doubted.set(0);
+        self.refusals.pace.set(0);
     }
 
     /// Whether the limit in force, or what is left of it to others, may rise with time.
@@ -229,6 +258,9 @@ impl QuotaRef<'_> {
         if sent < since || self.limit() == 0 || admitted == 0 {
             return;
         }
+        if self.is_in_doubt(sent) && admitted >= self.limit() {
+            return self.confirm(now);
+        }
         // Of a small limit, several refusals are needed.
         let evidence = refusals.evidence.get().saturating_add(admitted);
         if evidence < EVIDENCE && !concurrency {
@@ -240,6 +272,7 @@ impl QuotaRef<'_> {
         // A bucket that was refused so early is smaller or slower by as much: both, as that cannot be told apart.
         let part = u128::from(below) * u128::from(self.limit()) / u128::from(self.capacity().max(1));
         let limit = u64::try_from(part).unwrap_or(u64::MAX).min(self.limit().saturating_sub(1)).max(1);
+        self.doubt(now, at, admitted);
         self.change_limit(now, limit, LEARNED);
         // Where the limit lies may take several lessons in a row: those teach no patience.
         let is_another = now.mono.saturating_sub(since) >= self.lesson_window_ns();
@@ -250,6 +283,94 @@ impl QuotaRef<'_> {
         refusals.learned_at.set(at);
         refusals.evidence.set(0);
         self.quota.rises.set(0);
+    }
+
+    /// Doubts a lesson that leaves less than half of the limit: the refusal may have been for a shorter window that nobody told
+    /// of. After a pause, in which that would end, a request may try the limit as it was.
+    fn doubt(&self, now: Now, at: u64, admitted: u64) {
+        let (limit, refusals) = (self.limit(), &self.quota.refusals);
+        let may_be_for_another =
+            self.strategy() == Strategy::Rolling && limit < u64::MAX && self.window_ns() / LAST_PAUSE > FIRST_PAUSE_NS;
+        if may_be_for_another && admitted <= limit / 2 && refusals.doubted.get() == 0 {
+            let first = rolling::first_charge(self).unwrap_or(at);
+            refusals.apart.set(at.saturating_sub(first) / admitted.max(1));
+            refusals.doubted.set(limit);
+        }
+        // Until it stands, also after further ones.
+        self.try_after(now, FIRST_PAUSE_NS);
+    }
+
+    fn try_after(&self, now: Now, pause: u64) {
+        self.quota.refusals.pause.set(pause);
+        self.quota.refusals.try_at.set(now.mono.saturating_add(pause));
+    }
+
+    /// Whether the last lesson is in doubt for a request that was sent at a time. One that comes late says nothing of it: more
+    /// may have come back.
+    fn is_in_doubt(&self, sent: u64) -> bool {
+        let since = sent.checked_sub(self.quota.in_force.since.get());
+        self.quota.refusals.doubted.get() != 0 && since.is_some_and(|since| since <= self.window_ns() / LATE)
+    }
+
+    /// A request tried, and was refused. After the last pause, the lesson stands.
+    fn confirm(&self, now: Now) {
+        self.quota.in_force.since.set(now.mono);
+        let pause = self.quota.refusals.pause.get().saturating_mul(LONGER);
+        if pause <= self.window_ns() / LAST_PAUSE {
+            self.try_after(now, pause);
+        } else {
+            self.quota.refusals.doubted.set(0);
+        }
+    }
+
+    /// A request tried, and went well: the limit is as it was, and what was refused came too fast.
+    fn dispel(&self, now: Now) {
+        let refusals = &self.quota.refusals;
+        let limit = refusals.doubted.get().max(1);
+        refusals.doubted.set(0);
+        let evenly = self.window_ns() / limit;
+        let pace = match refusals.pace.get() {
+            0 => evenly.max(refusals.apart.get()),
+            pace => pace.saturating_add(pace / SLOWER),
+        };
+        refusals.pace.set(pace.min(evenly.saturating_mul(SLOWEST)).max(1));
+        self.change_limit(now, limit.min(self.configured_limit()), LEARNED);
+    }
+
+    /// How long until `n` units may try; `None` if they may not.
+    fn try_wait(&self, now: Now, n: u64, headroom: f64) -> Option<u64> {
+        let may = self.is_in_doubt(now.mono) && n <= without(self.quota.refusals.doubted.get(), headroom);
+        may.then(|| self.quota.refusals.try_at.get().saturating_sub(now.mono))
+    }
+
+    /// How long until the pace lets something pass.
+    pub(super) fn pace_wait(&self, now: Now) -> u64 {
+        let refusals = &self.quota.refusals;
+        if refusals.pace.get() == 0 { 0 } else { refusals.next_at.get().saturating_sub(now.mono) }
+    }
+
+    /// Whether `n` units of a quota that may rise fit, when the books say whether they do. One at a time may try.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn learned_fits(&self, now: Now, n: u64, headroom: f64, fits: bool) -> bool {
+        (fits && self.pace_wait(now) == 0)
+            || (self.try_wait(now, n, headroom) == Some(0) && self.quota.pending.get() == 0)
+    }
+
+    /// How long until `n` units of a quota that may rise fit, when the books say how long.
+    pub(super) fn learned_wait(&self, now: Now, n: u64, headroom: f64, wait: u64) -> u64 {
+        let tried = self.try_wait(now, n, headroom).map_or(NEVER, |wait| wait.max(NEWS_NS));
+        wait.max(self.pace_wait(now)).min(tried)
+    }
+
+    /// Notes that `n` units were let pass.
+    fn keep_pace(&self, now: Now, n: u64) {
+        let refusals = &self.quota.refusals;
+        let pace = refusals.pace.get();
+        if pace != 0 {
+            let from = refusals.next_at.get().max(now.mono);
+            refusals.next_at.set(from.saturating_add(pace.saturating_mul(n)));
+        }
     }
 
     /// Whether so many units use all of a learned limit that has risen since the last lesson.
@@ -274,7 +395,9 @@ impl QuotaRef<'_> {
         if self.strategy() != Strategy::Rolling {
             return;
         }
-        if sent < self.quota.in_force.since.get()
+        if self.is_in_doubt(sent) && self.used(now) > self.limit() {
+            self.dispel(now);
+        } else if sent < self.quota.in_force.since.get()
             && at.checked_sub(learned_at).is_some_and(|later| later <= self.quota.lead.get())
             && self.quota.rises.get() & !USED == 0
         {
@@ -285,12 +408,13 @@ impl QuotaRef<'_> {
 
     /// Lets a learned limit rise a step, if it has been calm for long enough.
     #[inline]
-    pub(crate) fn probe_upward(&self, now: Now) {
+    pub(crate) fn probe_upward(&self, now: Now, n: u64) {
         if self.quota.may_rise() {
             if self.used(now) >= self.capacity() / 2 {
                 self.quota.rises.set(self.quota.rises.get() | USED);
             }
             self.rise(now);
+            self.keep_pace(now, n);
         }
     }
 
@@ -338,7 +462,12 @@ impl QuotaRef<'_> {
         let next = limit.saturating_add(((limit as f64 * STEP) as u64).max(1).saturating_mul(1 << doublings));
         self.quota.rises.set((rises + u32::from(is_used)).min(USED - 1));
         let configured = known.configured.get();
-        let source = if next >= configured { CONFIGURED } else { LEARNED };
+        let refusals = &self.quota.refusals;
+        let pace = refusals.pace.get();
+        let pace = pace.saturating_sub((pace / FASTER).max(1));
+        let pace = if pace > self.window_ns() / configured.max(1) / 2 { pace } else { 0 };
+        refusals.pace.set(pace);
+        let source = if next >= configured && pace == 0 { CONFIGURED } else { LEARNED };
         self.change_limit(now, next.min(configured), source);
     }
 
@@ -373,6 +502,7 @@ impl QuotaRef<'_> {
     pub(crate) fn correct(&self, now: Now, told: &Told) {
         if let Some(limit) = told.limit {
             let source = if limit == self.configured_limit() { CONFIGURED } else { TOLD };
+            self.quota.forget_doubts();
             self.change_limit(now, limit, source);
         }
         let Some(remaining) = told.remaining else { return };
@@ -545,6 +675,18 @@ impl QuotaRef<'_> {
     }
 }
 
+/// A lesson that is in doubt is tried after a second, and again after pauses that are each so many times longer, up to this part
+/// of the window. Longer ones find longer windows, each costs a refusal if the lesson was right, and in a fixed window one that
+/// comes late more often finds that a new one has begun: so for this part of the window it may come.
+const FIRST_PAUSE_NS: u64 = NS_PER_SEC;
+const LONGER: u64 = 4;
+const LAST_PAUSE: u64 = 8;
+const LATE: u64 = 4;
+/// By which part units come slower after each further refusal of a shorter window, and how many times slower than evenly at
+/// most; and by which part they come faster when a limit rises.
+const SLOWER: u64 = 4;
+const SLOWEST: u64 = 16;
+const FASTER: u64 = 16;
 /// What headers tell is fresh for this part of the window. Then only this part of the limit is believed to be left, and to
 /// have come back, until new ones do. Larger parts send more before the news. Measured: 0.25 with 20, 0.23 with 60, 0.22
 /// with 200, which takes longer to start again with large requests.

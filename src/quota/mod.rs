@@ -281,7 +281,9 @@ impl<'a> QuotaRef<'a> {
     /// Whether `n` more units fit and leave `headroom` free.
     #[inline]
     pub(crate) fn fits(&self, now: Now, n: u64, headroom: f64) -> bool {
-        self.fits_the_books(now, n, self.ceiling(headroom)) && self.told_fits(now, n)
+        let fits = self.fits_the_books(now, n, self.ceiling(headroom));
+        let fits = if self.quota.may_rise() { self.learned_fits(now, n, headroom, fits) } else { fits };
+        fits && self.told_fits(now, n)
     }
 
     #[inline]
@@ -296,18 +298,23 @@ impl<'a> QuotaRef<'a> {
     /// they are more than the quota ever has, and for concurrency, whose slots return when leases do. Where the limit is too
     /// low for now: until it next rises.
     pub(crate) fn wait(&self, now: Now, n: u64, headroom: f64) -> u64 {
+        let wait = self.wait_by_the_books(now, n, headroom);
+        let wait = if self.quota.may_rise() { self.learned_wait(now, n, headroom, wait) } else { wait };
+        wait.max(self.told_wait(now, n))
+    }
+
+    fn wait_by_the_books(&self, now: Now, n: u64, headroom: f64) -> u64 {
         if !self.could_fit(n, headroom) {
             return self.rise_wait(now, n, headroom);
         }
         let ceiling = self.ceiling(headroom);
-        let on_the_books = match self.strategy() {
+        match self.strategy() {
             _ if self.fits_the_books(now, n, ceiling) => 0,
             Strategy::Rolling => rolling::wait(self, now, n, ceiling),
             Strategy::TokenBucket => token_bucket::wait(self, now, n, ceiling),
             Strategy::FixedWindow => fixed_window::wait(self, now, n, ceiling),
             Strategy::Concurrency => NEVER,
-        };
-        on_the_books.max(self.told_wait(now, n))
+        }
     }
 
     /// Counts `n` units with the effective time `at`, whether they fit or not.
@@ -351,7 +358,7 @@ impl<'a> QuotaRef<'a> {
     /// Charges `n` units for a lease: they are pending until [`QuotaRef::release`].
     #[inline]
     pub(crate) fn reserve(&self, now: Now, at: u64, n: u64) {
-        self.probe_upward(now);
+        self.probe_upward(now, n);
         self.count(now, at, n, false);
         self.quota.pending.add(n);
     }

@@ -219,6 +219,11 @@ pub(super) fn returning(q: &QuotaRef<'_>, now: Now, horizon: u64) -> (u64, u64) 
     (leaving.saturating_sub(left(q, now)), marks::leaves_at(q.quota).min(next.saturating_sub(horizon)))
 }
 
+/// The time of the oldest units that are counted.
+pub(super) fn first_charge(q: &QuotaRef<'_>) -> Option<u64> {
+    marks::get(q, 0).map(|mark| mark.time)
+}
+
 /// Units charged after `start` and before `end`; a mark counts whole if its time is between them.
 pub(super) fn charged_between(q: &QuotaRef<'_>, start: u64, end: u64) -> u64 {
     Reader::new(q)

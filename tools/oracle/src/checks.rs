@@ -123,6 +123,10 @@ impl World {
 
     fn fits(&self, link: &Link, ask: &Ask) -> Option<bool> {
         let quota = &self.quotas[&link.key];
+        // What was learned may be in doubt, and then tried, or ask for a pace.
+        if quota.is_learned && quota.rule.strategy == GRATE_STRATEGY_ROLLING {
+            return None;
+        }
         let (units, charged) = self.needs(ask, link.key.1);
         let fits = if link.key.1 == GRATE_DIMENSION_CONCURRENCY {
             let held = self.held(&link.key);
@@ -160,6 +164,8 @@ impl World {
                     Some(row) => quota.in_force(row.effective_limit, row.margin, self.now),
                     None => quota.in_force(quota.rule.limit, 0, self.now),
                 }
+                let source = state.quotas.iter().find(|row| is_row(row, link)).map(|row| row.limit_source);
+                quota.is_learned = source == Some(GRATE_LIMIT_LEARNED);
             }
         }
         states

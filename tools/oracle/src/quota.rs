@@ -57,6 +57,8 @@ pub(crate) struct Quota {
     sight: Sight,
     /// Until then calendar windows may be others than the calendar's.
     blind_until: u64,
+    /// Whether the library says that the limit in force was learned.
+    pub(crate) is_learned: bool,
     /// There may be so many units that no more are counted.
     flooded: bool,
     unix_start_ns: u64,
@@ -73,6 +75,7 @@ impl Quota {
             rates: vec![(now, rule.limit)],
             sight: Sight::Exact,
             blind_until: 0,
+            is_learned: false,
             flooded: false,
             unix_start_ns,
         }
