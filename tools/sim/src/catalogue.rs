@@ -10,6 +10,8 @@ pub fn all() -> Vec<Scenario> {
         bursts(),
         llm_tokens(),
         hidden_limit(),
+        hidden_second(),
+        hidden_slots(),
         shared_key_headers(),
         shared_key_silent(),
         outage(),
@@ -70,6 +72,20 @@ fn hidden_limit() -> Scenario {
     let a = Provider::new("a", 10, [Quota::fixed(600, MINUTE, 19).documented_as(900)]);
     let b = Provider::new("b", 7, [Quota::fixed(360, MINUTE, 44)]);
     Scenario::steady("hidden-limit", 900, 12.0, [a, b])
+}
+
+/// What is documented per minute may not all come at once: nobody says how much of it passes in a second.
+fn hidden_second() -> Scenario {
+    let a = [Quota::fixed(600, MINUTE, 19), Quota::sliding(10, SECOND).undocumented()];
+    let b = [Quota::fixed(360, MINUTE, 44), Quota::sliding(6, SECOND).undocumented()];
+    Scenario::steady("hidden-second", 900, 11.0, [Provider::new("a", 10, a), Provider::new("b", 7, b)])
+}
+
+/// The preferred provider documents 24 requests at a time and serves 12.
+fn hidden_slots() -> Scenario {
+    let a = Provider::new("a", 10, [Quota::slots(12).documented_as(24)]).taking(1200 * MS);
+    let b = Provider::new("b", 7, [Quota::slots(12)]).taking(1200 * MS);
+    Scenario::steady("hidden-slots", 600, 13.0, [a, b])
 }
 
 /// Another service takes more than half of the preferred quota; each answer says what is left.

@@ -50,7 +50,7 @@ pub struct Quota {
     pub window: u64,
     /// How it is enforced.
     pub enforcement: Enforcement,
-    /// The limit in the documentation.
+    /// The limit in the documentation; 0 if that does not speak of the quota.
     pub documented: u64,
 }
 
@@ -172,6 +172,11 @@ impl Quota {
     /// The same, documented wrongly.
     pub fn documented_as(self, limit: u64) -> Self {
         Self { documented: limit, ..self }
+    }
+
+    /// The same, of which the documentation says nothing.
+    pub fn undocumented(self) -> Self {
+        self.documented_as(0)
     }
 }
 

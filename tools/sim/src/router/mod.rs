@@ -125,7 +125,8 @@ pub fn build(index: usize, scenario: &Scenario) -> Result<Box<dyn Router>, Box<d
 
 fn documented(scenario: &Scenario) -> Vec<Documented> {
     let providers = scenario.providers.iter().map(|provider| {
-        let quotas = provider.quotas.iter().map(|quota| DocumentedQuota {
+        let told = provider.quotas.iter().filter(|quota| quota.documented > 0);
+        let quotas = told.map(|quota| DocumentedQuota {
             dimension: quota.dimension,
             limit: quota.documented,
             window: quota.window,
