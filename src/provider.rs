@@ -441,7 +441,6 @@ impl<'a> Locked<'a> {
                 self.prove(request);
                 if report.headers.is_none_or(|headers| headers.quotas().is_empty()) {
                     self.quotas().for_each(|(_, q)| {
-                        q.untold();
                         q.went_well(self.now, request.granted, request.at, &request.usage);
                     });
                 }

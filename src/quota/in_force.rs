@@ -379,23 +379,30 @@ impl QuotaRef<'_> {
         self.limit_source() == LimitSource::Learned && self.quota.rises.get() & !USED != 0 && n >= self.limit()
     }
 
-    /// Takes in that a request went well, which was sent at `sent` with the effective time `at`.
+    /// Takes in that a request went well, which was sent at `sent` with the effective time `at`, and that its response had no
+    /// headers.
     #[inline]
     pub(crate) fn went_well(&self, now: Now, sent: u64, at: u64, usage: &Usage) {
-        if self.quota.in_force.source.get() == LEARNED {
-            self.revise(now, sent, at, usage.of(self.dimension()));
+        if !self.quota.says_nothing() || self.quota.in_force.source.get() == LEARNED {
+            self.take_in(now, sent, at, usage.of(self.dimension()));
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn take_in(&self, now: Now, sent: u64, at: u64, n: u64) {
+        // What headers told before is old.
+        self.quota.in_force.left_told_at.set(0);
+        self.quota.in_force.closed_until.set(0);
+        if self.limit_source() == LimitSource::Learned && self.strategy() == Strategy::Rolling {
+            self.revise(now, sent, at, n);
         }
     }
 
     /// Revises the last lesson. If a request may have arrived before the one that was refused, and was not counted in the lesson,
     /// then so much more was admitted: of a burst, the answers that come first are those of the refused.
-    #[cold]
-    #[inline(never)]
     fn revise(&self, now: Now, sent: u64, at: u64, n: u64) {
         let learned_at = self.quota.refusals.learned_at.get();
-        if self.strategy() != Strategy::Rolling {
-            return;
-        }
         if self.is_in_doubt(sent) && self.used(now) > self.limit() {
             self.dispel(now);
         } else if sent < self.quota.in_force.since.get()
@@ -411,12 +418,18 @@ impl QuotaRef<'_> {
     #[inline]
     pub(crate) fn probe_upward(&self, now: Now, n: u64) {
         if self.quota.may_rise() {
-            if self.used(now) >= self.capacity() / 2 {
-                self.quota.rises.set(self.quota.rises.get() | USED);
-            }
-            self.rise(now);
-            self.keep_pace(now, n);
+            self.probe(now, n);
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn probe(&self, now: Now, n: u64) {
+        if self.used(now) >= self.capacity() / 2 {
+            self.quota.rises.set(self.quota.rises.get() | USED);
+        }
+        self.rise(now);
+        self.keep_pace(now, n);
     }
 
     /// How long it must be calm before the next step up.
@@ -633,15 +646,6 @@ impl QuotaRef<'_> {
             return 0;
         }
         self.missing_for(now, n).max(NEWS_NS)
-    }
-
-    /// A response came without headers for this quota: what they told before is old.
-    #[inline]
-    pub(crate) fn untold(&self) {
-        if !self.quota.says_nothing() {
-            self.quota.in_force.left_told_at.set(0);
-            self.quota.in_force.closed_until.set(0);
-        }
     }
 
     /// Notes what is charged after the last headers.
