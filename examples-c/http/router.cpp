@@ -100,7 +100,9 @@ public:
 
 private:
     static constexpr auto patience = 10s;
-    static constexpr auto longest_guess = 50ms; ///< how long the expected end of a lease is believed: it may end earlier
+    /// However long the wait, it looks again then: leases end when they end, on the provider that frees first or on another,
+    /// and give back what they did not use.
+    static constexpr auto longest_nap = 50ms;
     static constexpr int max_attempts = 4;
     static constexpr long timeout_ms = 5000;
 
@@ -151,9 +153,9 @@ private:
             auto now = Clock::now();
             grate::nanoseconds wait = lease.retry_after();
             bool guessed = lease.held_by() == grate::HeldBy::concurrency || lease.held_by() == grate::HeldBy::probe;
-            if (guessed && wait != grate::never) wait = std::min<grate::nanoseconds>(wait, longest_guess);
-            if (wait < request.deadline - now) {
-                request.wake = now + wait;
+            auto left = request.deadline - now;
+            if (guessed ? wait != grate::never && left > 0ns : wait < left) {
+                request.wake = now + std::min<grate::nanoseconds>(wait, longest_nap);
                 return false;
             }
             // No other provider can be asked: the answer stays the last refusal, if there was one.

@@ -30,8 +30,8 @@ export interface FetchOptions {
    */
   maxAttempts?: number | undefined;
   /**
-   * How many milliseconds a request may wait, all in all, while no provider is available. By default 0. When a concurrency
-   * slot frees nobody knows: it looks again every 50 ms.
+   * How many milliseconds a request may wait, all in all, while no provider is available. By default 0. It looks again every
+   * 50 ms: when the leases of others end nobody knows.
    */
   maxWaitMs?: number | undefined;
   /** What sends. By default the global `fetch`. Has to heed `redirect: "manual"`, as redirects are not left to it. */
@@ -79,12 +79,14 @@ const CONNECTED: readonly (string | undefined)[] = ["read", "write"];
 
 const TIMED_OUT = new Set(["ETIMEDOUT", "UND_ERR_HEADERS_TIMEOUT", "UND_ERR_BODY_TIMEOUT"]);
 
-/** In milliseconds; a longer one would end at once. */
-const LONGEST_TIMER = 2 ** 31 - 1;
-
-/** What holds until a lease ends. When that will be is an estimate, believed for so many milliseconds: leases end earlier. */
+/** What holds until a lease ends: when that will be is an estimate. */
 const GUESSED: readonly unknown[] = ["concurrency", "probe"];
-const LONGEST_GUESS = 50;
+
+/**
+ * In milliseconds. However long the wait, it looks again then: leases end when they end, on the provider that frees first or
+ * on another, and give back what they did not use.
+ */
+const LONGEST_NAP = 50;
 
 /** Nothing reached the provider: nothing is counted, but its health suffers. */
 const UNREACHABLE: Report = {
@@ -214,8 +216,8 @@ async function acquire(
       const isGuess = GUESSED.includes(error.heldBy);
       const left = deadline - performance.now();
       if (error.retryAfterMs === null || left <= 0 || (error.retryAfterMs > left && !isGuess)) throw error;
-      const wait = Math.min(error.retryAfterMs, left, isGuess ? LONGEST_GUESS : LONGEST_TIMER);
-      await sleep(wait, undefined, signal && { signal }).catch(() => signal?.throwIfAborted());
+      const nap = Math.min(error.retryAfterMs, left, LONGEST_NAP);
+      await sleep(nap, undefined, signal && { signal }).catch(() => signal?.throwIfAborted());
     }
   }
 }

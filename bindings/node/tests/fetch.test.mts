@@ -555,6 +555,21 @@ test("a concurrency slot frees earlier than is guessed", async () => {
   assert.equal(await first, "ok /");
 });
 
+test("a lease that ends gives quota back before it was expected, or frees another provider", async () => {
+  const url = await serve(ok);
+  const hourly = { dimension: "requests", limit: 1, window: "hour" } as const;
+  for (const providers of [{ a: [hourly] }, { a: [hourly], b: [{ dimension: "concurrency", limit: 1 }] }] as const) {
+    engine = new Engine(configOf(providers as unknown as Record<string, QuotaConfig[]>));
+    const leases = Object.keys(providers).map(() => engine.acquire("api"));
+    const options = { capability: "api", providers: { a: url, b: url } };
+    await assert.rejects(createFetch(engine, { ...options, maxWaitMs: 200 })("/"), NoProviderAvailableError);
+    setTimeout(() => leases.at(-1)!.cancel(), 20);
+    const response = await createFetch(engine, { ...options, maxWaitMs: 7_200_000 })("/", { signal: AbortSignal.timeout(5000) });
+    assert.equal(response.provider, leases.at(-1)!.provider);
+    await response.text();
+  }
+});
+
 test("more providers than can be excluded", async () => {
   const dead = await deadUrl();
   const names = Array.from({ length: 70 }, (_, i) => `p${i}`);

@@ -36,7 +36,9 @@ _UNREACHABLE = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)
 _OWN_FAULT = (httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.LocalProtocolError)
 _MOST_EXCLUDED = 64  # names that a request may exclude
 _GUESSED = ("concurrency", "probe")  # what holds until a lease ends: when is an estimate
-_LONGEST_GUESS_SECS = 0.05  # how long that is believed: leases end earlier
+# However long the wait, it looks again then: leases end when they end, on the provider that frees first or on another, and
+# give back what they did not use.
+_LONGEST_NAP_SECS = 0.05
 _NOTHING = dict.fromkeys(("requests", "tokens", "input_tokens", "output_tokens", "bytes", "cost_micro_usd"), 0)
 
 Usage = Callable[[httpx.Response], Mapping[str, int]]
@@ -250,11 +252,9 @@ class _Router:
                     if none.retry_after_ns is None or left <= 0:
                         return _give(last or none)
                     wait = none.retry_after_ns / 1e9
-                    if none.reason in _GUESSED:
-                        wait = min(wait, left, _LONGEST_GUESS_SECS)
-                    elif wait > left:
+                    if wait > left and none.reason not in _GUESSED:
                         return _give(last or none)
-                    yield _Sleep(max(wait, 0.001))
+                    yield _Sleep(max(min(wait, left, _LONGEST_NAP_SECS), 0.001))
                     continue
                 lease = _Lease(decision)
                 upstream = self._upstreams.get(decision.provider)
@@ -345,8 +345,8 @@ class Transport(httpx.BaseTransport):
 
     A request that could not be sent goes to another provider; so does one that was refused (429, 503, 529), unless its
     body is a stream, which cannot be sent again. It is sent at most `max_attempts` times. When nothing is available the
-    transport waits, at most `max_wait_secs` seconds per request; for a concurrency slot it looks again every 50 ms, as
-    nobody knows when one frees. If no other provider can be asked, the caller gets the last refusal or error, or
+    transport waits, at most `max_wait_secs` seconds per request, and looks again every 50 ms: when the leases of others end
+    nobody knows. If no other provider can be asked, the caller gets the last refusal or error, or
     `NoAvailableProviders`.
 
     Each lease is settled with status, headers and time when the body of the answer ends, fails or is closed. `usage`

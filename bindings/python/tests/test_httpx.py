@@ -537,6 +537,36 @@ def test_waiting_for_a_slot(kind):
 
 
 @both
+@pytest.mark.parametrize("more", [{}, {"b": [quota(1, "concurrency")]}], ids=["gives back", "frees another"])
+def test_waiting_for_a_quota_sees_leases_end(kind, more):
+    """Of an hour, which a lease may give back at any time; another provider may become free, too."""
+
+    def work():
+        for lease in leases[-1:]:
+            timer = threading.Timer(0.1, lease.cancel)
+            timer.start()
+            answer = yield get()
+            assert answer.extensions["grate"]["provider"] == lease.provider
+            timer.join()
+
+    with upstreams.server(fine) as a, grate.Engine(config(a=[quota(1, window="hour")], **more)) as engine:
+        leases = [engine.acquire("api") for _ in range(1 + len(more))]
+        kind(engine, {"a": a, "b": a}, max_wait_secs=7200).run(work())
+
+
+@both
+def test_a_wait_that_is_too_long_is_refused_at_once(kind, engine):
+    def work():
+        begin = time.monotonic()
+        assert isinstance((yield get()), grate.NoAvailableProviders)
+        assert time.monotonic() - begin < 2
+
+    with grate.Engine(config(a=[quota(1, window="hour")])) as engine:
+        engine.acquire("api")
+        kind(engine, {"a": "http://a"}, max_wait_secs=3).run(work())
+
+
+@both
 def test_a_provider_without_upstream(kind, engine):
     def work():
         assert isinstance((yield get()), grate.UnknownProvider)

@@ -456,6 +456,21 @@ class FaradayTest < Minitest::Test
     thread.join
   end
 
+  # They give quota back, or free another provider, at any time.
+  def test_waiting_for_a_quota_sees_leases_end
+    url = serve { |socket| answer(socket, 200) }
+    hourly = quota(1, window: "hour")
+    [{ first: [hourly] }, { first: [hourly], second: [quota(1, "concurrency")] }].each do |quotas|
+      engine = Grate::Engine.new(config(**quotas))
+      leases = quotas.map { engine.acquire("api") }
+      thread = Thread.new { sleep(0.02) && leases.last.cancel }
+      connection = connect(engine, providers: { first: url, second: url }, max_wait: 7200)
+      assert_equal 200, Timeout.timeout(5) { connection.get("/").status }
+      assert_equal 1, engine.provider_state(leases.last.provider).completions
+      thread.join
+    end
+  end
+
   def test_what_it_does_not_take
     app = ->(_) { flunk }
     middleware = Grate::FaradayMiddleware.new(app, engine: two, providers: UPSTREAMS)

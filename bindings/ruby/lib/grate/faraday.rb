@@ -42,14 +42,16 @@ module Grate
 
     NOTHING_SENT = { outcome: :server_error, requests: 0, tokens: 0, input_tokens: 0, output_tokens: 0, bytes: 0,
                      cost_micro_usd: 0 }.freeze
-    SHORTEST_WAIT = 0.001 # seconds, so that a wait that is over while others are served does not become a busy one
-    LONGEST_GUESS = 0.05 # seconds for which an estimated wait is believed: leases end earlier
+    SHORTEST_NAP = 0.001 # seconds, so that a wait that is over while others are served does not become a busy one
+    # Seconds. However long the wait, it looks again then: leases end when they end, on the provider that frees first or on
+    # another, and give back what they did not use.
+    LONGEST_NAP = 0.05
     ESTIMATED = %i[concurrency probe].freeze # what holds a provider for a time that is only estimated
     MOST_EXCLUDED = 64 # names that a request may exclude
     # How far a request has come: what is asked, until when, the providers that were tried, the latest first, what gives the
     # last result to the caller, and whether `on_data` has taken data or broken off.
     Course = Struct.new(:asked, :deadline, :tried, :last, :taken, :broken_off)
-    private_constant :NOTHING_SENT, :SHORTEST_WAIT, :LONGEST_GUESS, :ESTIMATED, :MOST_EXCLUDED, :Course
+    private_constant :NOTHING_SENT, :SHORTEST_NAP, :LONGEST_NAP, :ESTIMATED, :MOST_EXCLUDED, :Course
 
     # @param app [#call] the rest of the stack
     # @param engine [Engine]
@@ -140,23 +142,22 @@ module Grate
       wish = { **asked.except(:capability), exclude: (exclude + course.tried).first([exclude.size, MOST_EXCLUDED].max) }
       Thread.handle_interrupt(Lease::UNDISTURBED) { yield @engine.acquire(asked.fetch(:capability), **wish) }
     rescue NoProviderAvailableError => e
-      unless (wait = pause(e, course.deadline - now))
+      unless (seconds = nap(e, course.deadline - now))
         return if course.last
 
         raise
       end
 
-      sleep([wait, SHORTEST_WAIT].max)
+      sleep([seconds, SHORTEST_NAP].max)
       retry
     end
 
     # @return [Numeric, nil] seconds until it is worth while to try again, of the seconds left; nil if there are too few
-    def pause(none, left)
+    def nap(none, left)
       wait = none.retry_after
-      return unless wait && left.positive?
-      return [wait, LONGEST_GUESS, left].min if ESTIMATED.include?(none.held_by)
+      return unless wait && left.positive? && (wait <= left || ESTIMATED.include?(none.held_by))
 
-      wait if wait <= left
+      [wait, LONGEST_NAP, left].min
     end
 
     # The request as it goes to the provider.

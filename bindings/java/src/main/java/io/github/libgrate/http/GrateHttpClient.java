@@ -35,8 +35,11 @@ import java.util.Objects;
  */
 public final class GrateHttpClient {
     private static final Duration SHORTEST_NAP = Duration.ofMillis(1);
-    /** While it waits, a waiter looks again this often: a lease may end before it is expected to. */
-    private static final long LONGEST_NAP_MS = 100;
+    /**
+     * However long the wait, it looks again then: leases end when they end, on the provider that frees first or on another, and
+     * give back what they did not use.
+     */
+    private static final long LONGEST_NAP_MS = 50;
 
     private final Engine engine;
     private final HttpClient http;

@@ -3,6 +3,7 @@ package io.github.libgrate.http;
 import static org.junit.jupiter.api.Assertions.assertDoesNotThrow;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTimeoutPreemptively;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.sun.net.httpserver.HttpExchange;
@@ -12,6 +13,7 @@ import io.github.libgrate.Dimension;
 import io.github.libgrate.Engine;
 import io.github.libgrate.GrateException;
 import io.github.libgrate.HeldBy;
+import io.github.libgrate.Lease;
 import io.github.libgrate.NoAvailableProvidersException;
 import io.github.libgrate.ProviderConfig;
 import io.github.libgrate.ProviderState;
@@ -317,6 +319,19 @@ class GrateHttpClientTest {
         CompletableFuture.runAsync(release::countDown, CompletableFuture.delayedExecutor(50, TimeUnit.MILLISECONDS));
         CompletableFuture.runAsync(() -> assertDoesNotThrow(() -> stream.body().readAllBytes()));
         assertEquals(200, client.send("one", ESTIMATE, get("/ok"), BodyHandlers.ofString()).statusCode());
+    }
+
+    /** Of an hour, which a lease may give back at any time. */
+    @Test
+    void waitingForAQuotaSeesLeasesEnd() throws Exception {
+        engine.upsertProvider(ProviderConfig.builder("first")
+                .quota(QuotaConfig.rolling(Dimension.REQUESTS, 1, Duration.ofHours(1)))
+                .build());
+        Lease lease = engine.acquire("one", ESTIMATE);
+        CompletableFuture.runAsync(() -> assertDoesNotThrow(lease::cancel),
+                CompletableFuture.delayedExecutor(20, TimeUnit.MILLISECONDS));
+        assertTimeoutPreemptively(Duration.ofSeconds(10), () -> assertEquals(200, client(good, good)
+                .maxWait(Duration.ofHours(2)).build().send("one", ESTIMATE, get("/ok"), BodyHandlers.ofString()).statusCode()));
     }
 
     @Test
