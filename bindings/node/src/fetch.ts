@@ -1,5 +1,6 @@
 /** `fetch` over several providers: the engine decides where each request goes, and is told what became of it. */
 
+import { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Decision } from "./decision";
 import type { Engine } from "./engine";
@@ -78,6 +79,9 @@ const NOT_SENT = new Set([
 const CONNECTED: readonly (string | undefined)[] = ["read", "write"];
 
 const TIMED_OUT = new Set(["ETIMEDOUT", "UND_ERR_HEADERS_TIMEOUT", "UND_ERR_BODY_TIMEOUT"]);
+
+/** What undici refuses by itself, though `fetch` has let it pass, before there is a connection. */
+const MALFORMED = new Set(["UND_ERR_INVALID_ARG", "UND_ERR_NOT_SUPPORTED"]);
 
 /** What holds until a lease ends: when that will be is an estimate. */
 const GUESSED: readonly unknown[] = ["concurrency", "probe"];
@@ -242,6 +246,8 @@ class Attempt {
   readonly #started = performance.now();
   #signal: AbortSignal | undefined;
   #hop: Hop | undefined;
+  /** Whether the body of the request could not be read: that looks like a failure of the connection. */
+  #torn = false;
   #report: Report = {};
   #settled = false;
   /** Without the time in which nobody has asked for more of the body. */
@@ -267,6 +273,7 @@ class Attempt {
     try {
       prepared = prepare === undefined ? init : await prepare(this.provider, init);
       if (prepared instanceof Request) prepared = initOf(prepared);
+      prepared = watchedInit(prepared, () => (this.#torn = true));
       this.#signal = prepared.signal ?? undefined;
       this.#signal?.throwIfAborted();
     } catch (error) {
@@ -324,9 +331,10 @@ class Attempt {
 
   #failed(error: unknown): Failure {
     const redirected = this.#hop !== undefined && this.#hop.redirects > 0;
-    if (this.#signal?.aborted || this.#hop?.turned || !isNotSent(error)) {
-      // A TypeError without a cause is about the arguments of fetch, which has sent nothing then.
-      if (error instanceof TypeError && error.cause === undefined && !redirected) this.cancel();
+    const { name } = Object((error as Error | undefined)?.cause) as Error;
+    if (name === "NotReadableError") this.#torn = true; // a Blob that is a file
+    if (this.#isCallers || this.#hop?.turned || !isNotSent(error)) {
+      if (!this.#isCallers && isMalformed(error) && !redirected) this.cancel();
       else this.settle({ outcome: this.#outcomeOf(error) });
       throw error;
     }
@@ -362,11 +370,17 @@ class Attempt {
     return withProvider(watched, this.provider);
   }
 
+  /** Whether the caller has ended the request: by its signal, or by its body. */
+  get #isCallers(): boolean {
+    return this.#torn || this.#signal?.aborted === true;
+  }
+
   /** What an error says of the provider. */
   #outcomeOf(error: unknown): Outcome {
     const reason: unknown = this.#signal?.aborted ? this.#signal.reason : error;
-    const timedOut = TIMED_OUT.has(systemErrorOf(reason)?.code ?? "") || (reason as Error | undefined)?.name === "TimeoutError";
-    return timedOut ? "timeout" : this.#signal?.aborted ? "cancelled" : "server_error";
+    if ((reason as Error | null | undefined)?.name === "TimeoutError") return "timeout";
+    if (this.#isCallers) return "cancelled";
+    return TIMED_OUT.has(systemErrorOf(error)?.code ?? "") ? "timeout" : "server_error";
   }
 
   /** Settles the lease of a response that was read to its end. */
@@ -424,6 +438,43 @@ class Attempt {
   }
 }
 
+/** The request, whose body tells if it cannot be read. */
+function watchedInit(init: RequestInit, failed: () => void): RequestInit {
+  const body = init.body as ReadableStream<Uint8Array> | undefined | null;
+  // What fetch refuses stays what it is.
+  if (body?.[Symbol.asyncIterator] === undefined || body.locked || Readable.isDisturbed(body as never)) return init;
+  const chunks = noting(body, failed);
+  if (!(body instanceof ReadableStream)) return { ...init, body: Readable.from(chunks) };
+  const stream = new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        const { done, value } = await chunks.next();
+        if (done) controller.close();
+        else controller.enqueue(value);
+      },
+      async cancel() {
+        await chunks.return();
+      },
+    },
+    { highWaterMark: 0 },
+  );
+  return { ...init, body: stream };
+}
+
+async function* noting(chunks: AsyncIterable<Uint8Array>, failed: () => void): AsyncGenerator<Uint8Array, void, void> {
+  let reading = true; // else what is thrown is by who sends it
+  try {
+    for await (const chunk of chunks) {
+      reading = false;
+      yield chunk;
+      reading = true;
+    }
+  } catch (error) {
+    if (reading) failed();
+    throw error;
+  }
+}
+
 type BodyReader = ReadableStreamDefaultReader<Uint8Array>;
 
 /** Bodies that are collected before they end; their connections would wait for a reader for ever. */
@@ -474,6 +525,11 @@ function systemErrorOf(error: unknown): NodeJS.ErrnoException | undefined {
     if (!(at instanceof AggregateError) && typeof (at as NodeJS.ErrnoException).code === "string") return at;
   }
   return undefined;
+}
+
+/** Whether this is about the arguments of fetch, which has sent nothing then. */
+function isMalformed(error: unknown): boolean {
+  return (error instanceof TypeError && error.cause === undefined) || MALFORMED.has(systemErrorOf(error)?.code ?? "");
 }
 
 function isNotSent(error: unknown): boolean {

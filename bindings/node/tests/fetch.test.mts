@@ -262,6 +262,81 @@ test("a caller that gives up: the request counts, the provider is not blamed", a
   assert.equal(engine.metrics().acquires, 1, "aborted before: nothing is asked for");
 });
 
+test("a caller that gives up, whatever its reason", async () => {
+  const reasons = [new TypeError("mine"), Object.assign(new Error("mine"), { code: "ETIMEDOUT" }), "mine", null];
+  for (const [i, reason] of reasons.entries()) {
+    const grateFetch = await fetchOver(() => {}, ok);
+    const controller = new AbortController();
+    setTimeout(() => controller.abort(reason), 30);
+    await grateFetch("/", { signal: controller.signal }).then(() => assert.fail(), (error: unknown) => assert.equal(error, reason));
+    assert.equal(engine.providerHealth("a"), 1);
+    assert.equal(engine.remainingQuota("a", "requests"), 99 - i, "it was sent");
+    settled();
+  }
+});
+
+test("a body of a request that cannot be read", async () => {
+  async function* half(failure: unknown): AsyncGenerator<string> {
+    yield "half";
+    throw failure;
+  }
+  const grateFetch = await fetchOver((request) => void request.resume(), ok);
+  const failures = ["EIO", "ECONNREFUSED", "ETIMEDOUT"].map((code) => Object.assign(new Error(code), { code, syscall: "connect" }));
+  let sent = 0;
+  for (const failure of failures) {
+    const stream = half(failure);
+    const bytes = new ReadableStream<Uint8Array>({
+      async pull(controller) {
+        controller.enqueue(Buffer.from((await stream.next()).value));
+      },
+    });
+    for (const body of [bytes, half(failure), Readable.from(half(failure))] as NonNullable<RequestInit["body"]>[]) {
+      await assert.rejects(grateFetch("/", { method: "POST", body, duplex: "half" }), { cause: failure });
+      assert.equal(engine.providerHealth("a"), 1);
+      assert.equal(engine.remainingQuota("a", "requests"), 100 - ++sent, "it was sent");
+    }
+  }
+  const cause = new DOMException("no such file", "NotReadableError"); // of a Blob that is a file
+  const failing = await fetchOver(ok, ok, { fetch: () => Promise.reject(new TypeError("fetch failed", { cause })) });
+  await assert.rejects(failing("/", { method: "POST", body: "a file" }), { cause });
+  assert.equal(engine.providerHealth("a"), 1);
+  assert.equal(engine.providerState("b").acquires, 0);
+  settled();
+});
+
+test("a body of a request that is ended by who sends it", async () => {
+  const reset = Object.assign(new Error("reset"), { code: "ECONNRESET" });
+  const breaking = await fetchOver(ok, ok, {
+    fetch: async (_, init) => {
+      const body = init?.body as unknown as Readable;
+      await once(body, "readable");
+      await new Promise((closed) => body.destroy(reset).on("close", closed).on("error", () => {}));
+      throw new TypeError("fetch failed", { cause: reset });
+    },
+  });
+  await assert.rejects(breaking("/", { method: "POST", body: Readable.from(["o", "n", "e"]) as never }), { cause: reset });
+  assert.ok(engine.providerHealth("a") < 1);
+  settled();
+});
+
+test("a body of a request is sent as it comes", async () => {
+  const grateFetch = await fetchOver((request, response) => void request.pipe(response), await deadUrl());
+  async function* parts(): AsyncGenerator<string> {
+    yield* ["one ", "two"];
+  }
+  const posted = (body: unknown) => grateFetch("/", { method: "POST", body, duplex: "half" } as RequestInit);
+  for (const body of [new Blob(["one two"]).stream(), parts(), Readable.from(parts())]) {
+    assert.equal(await (await posted(body)).text(), "one two");
+  }
+  const used = new Blob(["x"]).stream();
+  await used.cancel();
+  const locked = new Blob(["x"]).stream();
+  locked.getReader();
+  for (const body of [used, locked]) await assert.rejects(posted(body), TypeError);
+  assert.equal(engine.metrics().cancellations, 2);
+  settled();
+});
+
 test("a caller that gives up while the body comes", async () => {
   const controller = new AbortController();
   const grateFetch = await fetchOver((_, response) => void response.writeHead(200).write("half"), ok);
@@ -513,7 +588,12 @@ test("arguments that fetch does not take", async () => {
   const grateFetch = await fetchOver(ok, ok);
   await assert.rejects(grateFetch("/", { method: "GET", body: "x" }), TypeError);
   await assert.rejects(grateFetch("/", { headers: { "bad name": "x" } }), TypeError);
-  assert.equal(engine.metrics().cancellations, 2);
+  await assert.rejects(grateFetch("/", { headers: { "x-user": "line\nbreak" } }), TypeError);
+  await assert.rejects(grateFetch("/", { method: "NO METHOD" }), TypeError);
+  await assert.rejects(grateFetch("/", { headers: { "transfer-encoding": "chunked" } }), TypeError);
+  await assert.rejects(grateFetch("/", { headers: { expect: "100-continue" } }), TypeError);
+  assert.equal(engine.metrics().cancellations, 6);
+  assert.equal(engine.providerHealth("a"), 1);
   assert.equal(engine.remainingQuota("a", "requests"), 100);
   settled();
   assert.throws(() => createFetch(engine, { capability: "api", providers: { a: "not a URL" } }), TypeError);
@@ -568,6 +648,15 @@ test("a lease that ends gives quota back before it was expected, or frees anothe
     assert.equal(response.provider, leases.at(-1)!.provider);
     await response.text();
   }
+});
+
+test("the engine sees the headers as they came", async () => {
+  const headers = { "x-ratelimit-limit-requests": "100", "x-ratelimit-remaining-requests": "5" };
+  const grateFetch = await fetchOver(refuse(200, headers), ok);
+  const response = await grateFetch("/");
+  response.headers.delete("x-ratelimit-remaining-requests");
+  await response.text();
+  assert.equal(engine.remainingQuota("a", "requests"), 5);
 });
 
 test("more providers than can be excluded", async () => {
