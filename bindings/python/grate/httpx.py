@@ -33,11 +33,12 @@ _log = logging.getLogger("grate")
 
 _REFUSED = (429, 503, 529)  # before anything was done: another provider may be asked
 _UNREACHABLE = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)
-_OWN_FAULT = (httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.LocalProtocolError)
+# Before anything was sent; a TypeError tells of a method that is not ASCII.
+_OWN_FAULT = (httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.LocalProtocolError, TypeError)
 _MOST_EXCLUDED = 64  # names that a request may exclude
 _GUESSED = ("concurrency", "probe")  # what holds until a lease ends: when is an estimate
-# However long the wait, it looks again then: leases end when they end, on the provider that frees first or on another, and
-# give back what they did not use.
+# However long the wait, it looks again then: leases end when they end, on the provider that frees first or on another,
+# and give back what they did not use.
 _LONGEST_NAP_SECS = 0.05
 _NOTHING = dict.fromkeys(("requests", "tokens", "input_tokens", "output_tokens", "bytes", "cost_micro_usd"), 0)
 
@@ -87,9 +88,11 @@ class _Lease:
         except (StaleLease, EngineClosed):
             pass
 
-    def failed(self, error: BaseException) -> None:
+    def failed(self, error: BaseException, upload: Optional[_Upload] = None) -> None:
         """Sending it, or waiting for the answer, ended so. Unless nothing was sent, it may have been counted."""
-        if isinstance(error, _OWN_FAULT):
+        if upload is not None and upload.failed:
+            self.settle("cancelled")
+        elif isinstance(error, _OWN_FAULT):
             self.give_back()
         elif isinstance(error, _UNREACHABLE):
             self.settle("server_error", _NOTHING)
@@ -104,13 +107,36 @@ class _Lease:
         self.settle("cancelled")
 
 
+class _Upload(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """The body of a request, which tells if it cannot be read: that may look like a failure of the connection."""
+
+    def __init__(self, stream: Union[httpx.SyncByteStream, httpx.AsyncByteStream]) -> None:
+        self._stream = stream
+        self.failed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from cast(httpx.SyncByteStream, self._stream)
+        except Exception:
+            self.failed = True
+            raise
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in cast(httpx.AsyncByteStream, self._stream):
+                yield chunk
+        except Exception:
+            self.failed = True
+            raise
+
+
 class _Answer:
     """A response whose body is under way. Its end settles the lease."""
 
     def __init__(self, lease: _Lease, response: httpx.Response, usage: Optional[Usage]) -> None:
         self._lease = lease
         self._status = response.status_code
-        self._headers = response.headers
+        self._headers = response.headers.raw  # as they came: the caller may change its own
         self._usage = usage if response.is_success else None
         self._body: List[bytes] = []
 
@@ -129,11 +155,11 @@ class _Answer:
                 used = self._usage(whole)
             except Exception:
                 _log.exception("the usage of a response cannot be told: it counts as estimated")
-        self._lease.settle(used=used, http_status=self._status, headers=self._headers.raw)
+        self._lease.settle(used=used, http_status=self._status, headers=self._headers)
 
     def closed(self) -> None:
         """By the caller, who does not want more: what the provider answered is known all the same."""
-        self._lease.settle(http_status=self._status, headers=self._headers.raw)
+        self._lease.settle(http_status=self._status, headers=self._headers)
 
     def failed(self, error: BaseException) -> None:
         if isinstance(error, GeneratorExit):
@@ -262,20 +288,22 @@ class _Router:
                     lease.give_back()
                     raise UnknownProvider(f"no upstream was given for the provider {decision.provider!r}")
                 tried.insert(0, decision.provider)
+                upload = None if replayable else _Upload(request.stream)
                 try:
                     if isinstance(last, httpx.Response):
                         yield _Close(last)
-                    aimed = _aimed(request, upstream)
+                    aimed = _aimed(request, upload or request.stream, upstream)
                     response: httpx.Response = yield _Send(aimed)
-                except _UNREACHABLE as error:
-                    lease.failed(error)
-                    if len(tried) == self._max_attempts:
+                except BaseException as error:
+                    lease.failed(error, upload)
+                    if (
+                        not isinstance(error, _UNREACHABLE)
+                        or (upload and upload.failed)
+                        or len(tried) == self._max_attempts
+                    ):
                         raise
                     last = error
                     continue
-                except BaseException as error:
-                    lease.failed(error)
-                    raise
                 _route_redirect(response, request.url, aimed.url, upstream)
                 # The client would keep it for the URL that it asked, and so send it to other providers.
                 response.headers.pop("set-cookie", None)
@@ -306,7 +334,9 @@ def _path(base: httpx.URL) -> bytes:
     return base.raw_path.partition(b"?")[0].rstrip(b"/")
 
 
-def _aimed(request: httpx.Request, upstream: Upstream) -> httpx.Request:
+def _aimed(
+    request: httpx.Request, stream: Union[httpx.SyncByteStream, httpx.AsyncByteStream], upstream: Upstream
+) -> httpx.Request:
     """The request as the provider gets it."""
     base = cast(httpx.URL, upstream.base_url)
     path, _, query = request.url.raw_path.partition(b"?")
@@ -317,7 +347,7 @@ def _aimed(request: httpx.Request, upstream: Upstream) -> httpx.Request:
     headers = request.headers.copy()
     headers["Host"] = base.netloc.decode("ascii")
     headers.update(upstream.headers)
-    return httpx.Request(request.method, url, headers=headers, stream=request.stream, extensions=request.extensions)
+    return httpx.Request(request.method, url, headers=headers, stream=stream, extensions=request.extensions)
 
 
 def _route_redirect(response: httpx.Response, asked: httpx.URL, sent: httpx.URL, upstream: Upstream) -> None:
@@ -345,8 +375,8 @@ class Transport(httpx.BaseTransport):
 
     A request that could not be sent goes to another provider; so does one that was refused (429, 503, 529), unless its
     body is a stream, which cannot be sent again. It is sent at most `max_attempts` times. When nothing is available the
-    transport waits, at most `max_wait_secs` seconds per request, and looks again every 50 ms: when the leases of others end
-    nobody knows. If no other provider can be asked, the caller gets the last refusal or error, or
+    transport waits, at most `max_wait_secs` seconds per request, and looks again every 50 ms: when the leases of others
+    end nobody knows. If no other provider can be asked, the caller gets the last refusal or error, or
     `NoAvailableProviders`.
 
     Each lease is settled with status, headers and time when the body of the answer ends, fails or is closed. `usage`

@@ -182,13 +182,34 @@ def test_connection_refused(kind, engine):
     assert used(engine, "b") == {"requests": 2, "tokens": 10}
 
 
-def streamed(kind):
+@both
+@pytest.mark.parametrize(
+    "failure", [httpx.ReadError("x"), httpx.ReadTimeout("x"), httpx.ConnectError("x"), OSError("x")]
+)
+def test_a_body_of_a_request_that_cannot_be_read(kind, engine, failure):
+    """As one that is passed on from another server."""
+
+    def work():
+        error = yield post(content=streamed(kind, failure))
+        assert error is failure
+
+    with upstreams.server(fine) as a:
+        kind(engine, {"a": a, "b": a}).run(work())
+    assert settled(engine).completions == 1
+    assert engine.provider_state("a").consecutive_failures == 0 and used(engine, "a")["requests"] == 1
+
+
+def streamed(kind, failure=None):
     def chunks():
         yield b"one"
+        if failure is not None:
+            raise failure
         yield b"two"
 
     async def async_chunks():
         yield b"one"
+        if failure is not None:
+            raise failure
         yield b"two"
 
     return chunks() if kind is Sync else async_chunks()
@@ -439,6 +460,24 @@ def test_redirects_are_relative_to_what_was_sent(kind, engine, location, leads_t
 
 
 @both
+@pytest.mark.parametrize("base", ["https://base/v2", "https://BASE:443/v2"])
+@pytest.mark.parametrize("location", ["https://BASE/v2/new", "HTTPS://base:443/v2/new"])
+def test_redirects_to_the_same_server_written_otherwise(kind, engine, base, location):
+    asked = []
+
+    def answer(request):
+        asked.append(str(request.url))
+        return httpx.Response(200 if len(asked) == 2 else 302, headers={"location": location})
+
+    def work():
+        assert (yield get("/old", follow_redirects=True)).extensions["grate"]["provider"] == "a"
+
+    kind(engine, dict.fromkeys("ab", base), transport=httpx.MockTransport(answer)).run(work())
+    assert asked == ["https://base/v2/old", "https://base/v2/new"]
+    settled(engine)
+
+
+@both
 def test_a_base_with_a_query(kind, engine):
     asked = []
 
@@ -567,6 +606,43 @@ def test_a_wait_that_is_too_long_is_refused_at_once(kind, engine):
 
 
 @both
+def test_headers_that_the_caller_changes(kind, engine):
+    def tell(handler):
+        handler.reply(200, b"x", X_RateLimit_Limit_Requests="50", X_RateLimit_Remaining_Requests="5")
+
+    def change(response):
+        del response.headers["x-ratelimit-remaining-requests"]
+
+    async def async_change(response):
+        change(response)
+
+    def work():
+        assert (yield get()).status_code == 200
+        assert engine.remaining_quota("a", "requests") == 5
+
+    with upstreams.server(tell) as a:
+        client = kind(engine, {"a": a, "b": a})
+        client.client.event_hooks = {"response": [change if kind is Sync else async_change]}
+        client.run(work())
+
+
+@both
+@pytest.mark.parametrize("method", ["get", "GÉT"])
+def test_malformed_requests_are_given_back(kind, engine, method):
+    def work():
+        if method == "get":
+            yield "get", "http://router/", {"headers": {"x-user": "line\nbreak"}}
+        else:
+            error = yield "request", method, {"url": "http://router/"}
+            assert isinstance(error, Exception)
+
+    with upstreams.server(fine) as a:
+        kind(engine, {"a": a, "b": a}).run(work())
+    assert settled(engine).cancellations == 1
+    assert engine.provider_health("a") == 1
+
+
+@both
 def test_a_provider_without_upstream(kind, engine):
     def work():
         assert isinstance((yield get()), grate.UnknownProvider)
@@ -624,6 +700,27 @@ def test_a_body_of_which_the_caller_has_enough(engine):
         with httpx.Client(transport=transport, base_url="http://api") as client:
             with client.stream("GET", "/", extensions={"grate": {"exclude": "b"}}) as answer:
                 assert next(answer.iter_raw()) == b"abcd"
+    assert settled(engine).completions == 1
+    assert engine.provider_state("a").consecutive_failures == 0
+
+
+def test_a_body_that_is_closed_while_it_is_read(engine):
+    async def main(url):
+        transport = AsyncTransport(engine, "api", {"a": url, "b": url})
+        async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+            answer = await client.send(client.build_request("GET", "/"), stream=True)
+
+            async def read():
+                async for _ in answer.aiter_raw():
+                    pass
+
+            reader = asyncio.create_task(read())
+            await asyncio.sleep(0.1)
+            await answer.stream.aclose()
+            await asyncio.gather(reader, return_exceptions=True)
+
+    with upstreams.server(slowly) as a:
+        asyncio.run(main(a))
     assert settled(engine).completions == 1
     assert engine.provider_state("a").consecutive_failures == 0
 
