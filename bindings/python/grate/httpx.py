@@ -35,6 +35,7 @@ _REFUSED = (429, 503, 529)  # before anything was done: another provider may be 
 _UNREACHABLE = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)
 # Before anything was sent; a TypeError tells of a method that is not ASCII.
 _OWN_FAULT = (httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.LocalProtocolError, TypeError)
+_REDIRECT = "grate.redirect"  # the extension of a request that tells which provider has redirected it
 _MOST_EXCLUDED = 64  # names that a request may exclude
 _GUESSED = ("concurrency", "probe")  # what holds until a lease ends: when is an estimate
 # However long the wait, it looks again then: leases end when they end, on the provider that frees first or on another,
@@ -54,12 +55,28 @@ class Upstream:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+class _Redirected:
+    """In place of a decision, for a redirect of a provider to itself: nobody else knows of it. It takes no lease."""
+
+    def __init__(self, engine: Engine, provider: str) -> None:
+        self._engine = engine
+        self._begun = time.monotonic()
+        self.provider = provider
+
+    def complete(self, status: Optional[Status] = None, **response: Any) -> None:
+        latency_ms = (time.monotonic() - self._begun) * 1e3
+        self._engine.observe(self.provider, status, latency_ms=latency_ms, **response)
+
+    def cancel(self) -> None:
+        pass
+
+
 class _Lease:
     """A lease that is settled once, whatever happens: at the latest when nothing refers to it any more."""
 
     __slots__ = ("_decision", "_open")
 
-    def __init__(self, decision: Decision) -> None:
+    def __init__(self, decision: Union[Decision, _Redirected]) -> None:
         self._decision = decision
         self._open = True
 
@@ -77,8 +94,8 @@ class _Lease:
                     raise
                 _log.exception("the usage of a response is none: it counts as estimated")
                 self._decision.complete(status, **response)
-        except (StaleLease, EngineClosed):
-            pass  # expired, or gone with the engine: nothing is left to settle
+        except (StaleLease, EngineClosed, UnknownProvider):
+            pass  # expired, or gone with the engine or the provider: nothing is left to settle
 
     def give_back(self) -> None:
         """The request was not sent, and that says nothing of the provider."""
@@ -263,6 +280,8 @@ class _Router:
         exclude = wish.pop("exclude", None) or ()
         excluded = [exclude] if isinstance(exclude, str) else list(exclude)
         replayable = isinstance(request.stream, httpx.ByteStream)
+        redirected = self._redirected(request)
+        max_attempts = 1 if redirected else self._max_attempts
         deadline = time.monotonic() + self._max_wait_secs
         tried: List[str] = []  # the latest first
         # What the caller gets if no other provider can be asked.
@@ -272,7 +291,7 @@ class _Router:
                 # The caller's all, even if they are too many.
                 exclude = (excluded + tried)[: max(len(excluded), _MOST_EXCLUDED)]
                 try:
-                    decision = self._engine.acquire(capability, exclude=exclude, **wish)
+                    decision = redirected or self._engine.acquire(capability, exclude=exclude, **wish)
                 except NoAvailableProviders as none:
                     left = deadline - time.monotonic()
                     if none.retry_after_ns is None or left <= 0:
@@ -296,19 +315,17 @@ class _Router:
                     response: httpx.Response = yield _Send(aimed)
                 except BaseException as error:
                     lease.failed(error, upload)
-                    if (
-                        not isinstance(error, _UNREACHABLE)
-                        or (upload and upload.failed)
-                        or len(tried) == self._max_attempts
-                    ):
+                    if not isinstance(error, _UNREACHABLE) or (upload and upload.failed) or len(tried) == max_attempts:
                         raise
                     last = error
                     continue
-                _route_redirect(response, request.url, aimed.url, upstream)
+                path = _route_redirect(response, request.url, aimed.url, upstream)
+                if path is not None:  # the client makes its next request of this one
+                    request.extensions = {**request.extensions, _REDIRECT: (self, path, decision.provider)}
                 # The client would keep it for the URL that it asked, and so send it to other providers.
                 response.headers.pop("set-cookie", None)
                 response.extensions["grate"] = {"provider": decision.provider, "attempts": len(tried)}
-                if response.status_code not in _REFUSED or not replayable or len(tried) == self._max_attempts:
+                if response.status_code not in _REFUSED or not replayable or len(tried) == max_attempts:
                     answer = _Answer(lease, response, self._usage)
                     if response.is_closed:  # read already, as of a cache or a mock: nobody will read the stream
                         answer.ended(response)
@@ -322,6 +339,12 @@ class _Router:
             if isinstance(last, httpx.Response):
                 yield _Close(last)
             raise
+
+    def _redirected(self, request: httpx.Request) -> Optional[_Redirected]:
+        router, path, provider = request.extensions.get(_REDIRECT, (None, b"", ""))
+        if router is not self or path != request.url.raw_path:
+            return None
+        return _Redirected(self._engine, provider)
 
 
 def _give(last: Union[httpx.Response, Exception]) -> _Done:
@@ -350,20 +373,22 @@ def _aimed(
     return httpx.Request(request.method, url, headers=headers, stream=stream, extensions=request.extensions)
 
 
-def _route_redirect(response: httpx.Response, asked: httpx.URL, sent: httpx.URL, upstream: Upstream) -> None:
+def _route_redirect(response: httpx.Response, asked: httpx.URL, sent: httpx.URL, upstream: Upstream) -> Optional[bytes]:
     """A redirect is relative to the URL that was sent, of which the client knows nothing. One of a provider to itself
-    leads back to where the client asked: its next request is routed as well."""
+    leads back to where the client asked: with this path, which then is this provider's."""
     try:
         target = sent.join(response.headers["location"])
     except (KeyError, httpx.InvalidURL):
-        return
+        return None
     base = _path(cast(httpx.URL, upstream.base_url))
     rest = target.raw_path[len(base) :]
     same = (target.scheme, target.raw_host, target.port) == (sent.scheme, sent.raw_host, sent.port)
-    if same and target.raw_path.startswith(base) and rest[:1] in (b"", b"/", b"?"):
+    same = same and target.raw_path.startswith(base) and rest[:1] in (b"", b"/", b"?")
+    if same:
         rest = rest if rest.startswith(b"/") else b"/" + rest
         target = asked.copy_with(raw_path=rest, fragment=target.fragment or None)
     response.headers["location"] = str(target)
+    return target.raw_path if same and response.has_redirect_location else None
 
 
 class Transport(httpx.BaseTransport):

@@ -426,7 +426,7 @@ def test_redirects(kind, engine):
     with upstreams.server(answer) as a, upstreams.server(fine) as elsewhere:
         kind(engine, {"a": a + "/v2", "b": a + "/v2"}).run(work())
     assert paths == ["/v2/old", "/v2/new?x=1", "/v2/gone"]
-    assert settled(engine).completions == 3
+    assert (settled(engine).completions, engine.metrics().observations) == (2, 1)
 
 
 @both
@@ -475,6 +475,29 @@ def test_redirects_to_the_same_server_written_otherwise(kind, engine, base, loca
     kind(engine, dict.fromkeys("ab", base), transport=httpx.MockTransport(answer)).run(work())
     assert asked == ["https://base/v2/old", "https://base/v2/new"]
     settled(engine)
+
+
+@both
+@pytest.mark.parametrize("status, attempts", [(200, 2), (429, 2)])
+def test_a_redirect_stays_with_its_provider(kind, engine, status, attempts):
+    """Nobody else knows of it. It needs no lease, but counts."""
+    asked = []
+
+    def answer(request):
+        asked.append((request.url.path, request.headers["x-key"]))
+        if request.url.path == "/new":
+            return httpx.Response(status, headers={"x-ratelimit-remaining-requests": "7"})
+        engine.observe("a", http_status=200, requests=50)  # others use up what it has
+        return httpx.Response(302, headers={"location": "/new"})
+
+    def work():
+        answer = yield get("/old", follow_redirects=True)
+        assert (answer.status_code, answer.extensions["grate"]["provider"]) == (status, "a")
+
+    bases = {name: Upstream("http://base", {"x-key": f"of {name}"}) for name in "ab"}
+    kind(engine, bases, transport=httpx.MockTransport(answer)).run(work())
+    assert asked == [("/old", "of a"), ("/new", "of a")]
+    assert settled(engine).observations == 2
 
 
 @both
