@@ -1,7 +1,10 @@
 # frozen_string_literal: true
 
 require_relative "helper"
+require "net/http"
 require "socket"
+require "tempfile"
+require "tmpdir"
 require "timeout"
 require "grate/faraday"
 
@@ -213,6 +216,35 @@ class FaradayTest < Minitest::Test
     status = 200
     assert_equal 200, connect(two, providers: { first: first, second: first }).put("/", pipe.call, "Content-Length" => "2").status
     assert_equal [%w[PUT 89]], seen
+  end
+
+  # Such as one that is passed on from another server.
+  def test_a_body_of_a_request_that_cannot_be_read
+    url = serve { |socket, _head, body| answer(socket, 200, body.to_s) }
+    both = { first: url, second: url }
+    Tempfile.create do |file|
+      [IOError, Errno::ECONNREFUSED, Net::ReadTimeout, KeyError, Errno::EISDIR].each do |kind|
+        @two = nil
+        body = StringIO.new("again").tap { |io| io.define_singleton_method(:read) { |*| raise kind } }
+        body = File.open(Dir.tmpdir) if kind == Errno::EISDIR
+        error = assert_raises(StandardError) { connect(two, providers: both).put("/", body, "Content-Length" => "5") }
+        assert_kind_of kind, error.respond_to?(:wrapped_exception) && error.wrapped_exception || error
+        assert_equal [1, 0, 0], [used("first"), two.provider_state("first").consecutive_failures, used("second")], kind
+        assert_settled 1
+      end
+      file.write("once again") && file.seek(5)
+      assert_equal "again", connect(two, providers: both).put("/", file, "Content-Length" => "5").body
+    end
+  end
+
+  # Whoever makes a header of what others wrote must not lose the providers by it.
+  def test_a_malformed_request
+    url = serve { |socket| answer(socket, 200) }
+    [{ "X-User" => "line\nbreak" }, { "X-User" => "line\r\nbreak" }, { "X-User\n" => "\xff" }].each do |headers|
+      assert_raises(ArgumentError) { connect(two, providers: { first: url, second: url }).get("/", nil, headers) }
+    end
+    assert_settled 0
+    assert_equal [3, 0], [two.metrics.cancellations, two.provider_state("first").consecutive_failures]
   end
 
   # What it has taken cannot be taken back.

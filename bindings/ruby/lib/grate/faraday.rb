@@ -1,5 +1,6 @@
 # frozen_string_literal: true
 
+require "delegate"
 require "faraday"
 require "uri"
 require_relative "../grate"
@@ -24,7 +25,9 @@ module Grate
   # - An answer: with its status and headers, and, if it is a success, what the `usage` hook reads from its body.
   # - No connection could be made, or no TLS on it: as a server error, with nothing counted, because nothing was sent.
   # - A timeout, or a connection that breaks: as such, with the estimated usage, because the provider may have counted it.
-  # - The caller gives up (an exception of its own, also in `on_data`, `throw`, the end of the thread): as cancelled, counted too.
+  # - The caller gives up (an exception of its own, also in `on_data`, `throw`, the end of the thread), or the body of the request
+  #   cannot be read: as cancelled, counted too.
+  # - A header with a line break is refused with an ArgumentError, and given back.
   #
   # Another provider is tried after an answer that says that the request was not carried out (401, 402, 403, 429, 503, 529)
   # or if no connection could be made, or no TLS on it; after 408, other 5xx, timeouts and broken connections only if the
@@ -49,9 +52,35 @@ module Grate
     ESTIMATED = %i[concurrency probe].freeze # what holds a provider for a time that is only estimated
     MOST_EXCLUDED = 64 # names that a request may exclude
     # How far a request has come: what is asked, until when, the providers that were tried, the latest first, what gives the
-    # last result to the caller, and whether `on_data` has taken data or broken off.
+    # last result to the caller, and whether `on_data` has taken data, or it or the body that is sent has broken off.
     Course = Struct.new(:asked, :deadline, :tried, :last, :taken, :broken_off)
     private_constant :NOTHING_SENT, :SHORTEST_NAP, :LONGEST_NAP, :ESTIMATED, :MOST_EXCLUDED, :Course
+
+    # A body that is read, which tells if that fails: it looks like a failure of the connection.
+    class Upload < SimpleDelegator
+      # Not what is but a path, which is opened by who sends it.
+      def self.of?(body)
+        body.respond_to?(:read) && (body.is_a?(IO) || !body.respond_to?(:to_path))
+      end
+
+      def initialize(body, &failed)
+        super(body)
+        @failed = failed
+      end
+
+      def read(*arguments)
+        __getobj__.read(*arguments)
+      rescue StandardError
+        @failed.call
+        raise
+      end
+
+      # IO.copy_stream would read past this.
+      def respond_to_missing?(name, include_private)
+        !%i[to_io to_path readpartial].include?(name) && super
+      end
+    end
+    private_constant :Upload
 
     # @param app [#call] the rest of the stack
     # @param engine [Engine]
@@ -121,7 +150,7 @@ module Grate
       lease = aimed = told = nil
       acquire(course) { |made| lease = made } or return
       course.tried.unshift(lease.provider)
-      aimed = aim(env, lease.provider)
+      aimed = aim(env, lease.provider, course)
       response = @app.call(aimed)
       told = { http_status: response.status, headers: response.headers }
       tell_usage(lease, told, response) if @usage && response.success?
@@ -161,7 +190,7 @@ module Grate
     end
 
     # The request as it goes to the provider.
-    def aim(env, provider)
+    def aim(env, provider, course)
       base, headers = @targets.fetch(provider) do
         raise InvalidArgumentError, "there is no base URL for provider #{provider.inspect}"
       end
@@ -172,6 +201,12 @@ module Grate
       end
       aimed.request_headers = env.request_headers.merge(headers)
       @prepare&.call(aimed, provider)
+      # Adapters refuse it only once they are connected.
+      if aimed.request_headers.to_a.flatten.any? { |text| text.to_s.b.match?(/[\r\n]/) }
+        raise ArgumentError, "a line break in a header of the request"
+      end
+
+      aimed.body = Upload.new(aimed.body) { course.broken_off = true } if Upload.of?(aimed.body)
       aimed
     end
 
