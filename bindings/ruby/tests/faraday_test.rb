@@ -268,6 +268,60 @@ class FaradayTest < Minitest::Test
     end
   end
 
+  # As those of Faraday 2.5 and later, which tell `on_data` of the answer: its status and its chunks.
+  class TellingAdapter < Faraday::Adapter
+    def initialize(app, answers)
+      super(app)
+      @answers = answers
+    end
+
+    def call(env)
+      super
+      status, chunks, error = @answers.fetch(env.url.host)
+      env.status = status
+      size = 0
+      chunks.each { |chunk| env.request.on_data.call(chunk, size += chunk.bytesize, env) }
+      raise error if error
+
+      save_response(env, status, "")
+      @app.call(env)
+    end
+  end
+
+  # What another provider may be asked after is held back, and forgotten if one is.
+  def test_refusals_are_kept_from_on_data_that_is_told_of_the_answer
+    refused = [429, %w[re fused]]
+    good = [200, %w[go od]]
+    broken = [500, %w[bro], Faraday::ConnectionFailed.new("broken")]
+    {
+      [:post, refused, good] => [200, %w[go od]],
+      [:post, [503, [""]], good] => [200, %w[go od]],
+      [:post, refused, [503, %w[busy]]] => [503, %w[busy]],
+      [:post, [500, %w[x]], good] => [500, %w[x]],
+      [:get, [500, %w[x]], good] => [200, %w[go od]],
+      [:get, broken, good] => [200, %w[go od]],
+      [:get, refused, broken] => [nil, %w[bro]],
+      [:post, [200, %w[bro], Faraday::ConnectionFailed.new("broken")], good] => [nil, %w[bro]]
+    }.each do |(method, first, second), expected|
+      @two = nil
+      both = { first: "http://first", second: "http://second" }
+      connection = Faraday.new do |f|
+        f.use Grate::FaradayMiddleware, engine: two, capability: "api", providers: both
+        f.adapter TellingAdapter, { "first" => first, "second" => second }
+      end
+      data = []
+      on_data = proc { |chunk, _, env| data << [chunk, env.status] }
+      status = begin
+        connection.run_request(method, "/", nil, nil) { |request| request.options.on_data = on_data }.status
+      rescue Faraday::ConnectionFailed
+        nil
+      end
+      assert_equal expected, [status, data.map(&:first)]
+      assert_equal 1, data.map(&:last).uniq.size
+      assert_equal 0, two.metrics.leases_in_flight
+    end
+  end
+
   # Such as the connection over which the caller passes the data on.
   def test_what_on_data_raises_is_the_callers
     url = serve { |socket| answer(socket, 200, "good") }

@@ -33,6 +33,7 @@ module Grate
   # or if no connection could be made, or no TLS on it; after 408, other 5xx, timeouts and broken connections only if the
   # method is idempotent. If there is no other, the caller gets the last answer or exception as without this middleware. So it
   # does if the body cannot be sent again (a pipe, or what else cannot be rewound), or if `on_data` has taken part of an answer.
+  # Since Faraday 2.5, which tells it of the status, it gets nothing of an answer after which another provider is tried.
   #
   # The capability and the arguments of {Engine#acquire} can be given per request in `context[:grate]`: `capability`,
   # `tokens`, `input_tokens`, `output_tokens`, `bytes`, `cost_micro_usd`, `exclude`, `headroom`.
@@ -52,8 +53,9 @@ module Grate
     ESTIMATED = %i[concurrency probe].freeze # what holds a provider for a time that is only estimated
     MOST_EXCLUDED = 64 # names that a request may exclude
     # How far a request has come: what is asked, until when, the providers that were tried, the latest first, what gives the
-    # last result to the caller, and whether `on_data` has taken data, or it or the body that is sent has broken off.
-    Course = Struct.new(:asked, :deadline, :tried, :last, :taken, :broken_off)
+    # last result to the caller, whether `on_data` has taken data, or it or the body that is sent has broken off, and what is
+    # held back from it.
+    Course = Struct.new(:asked, :deadline, :tried, :last, :taken, :broken_off, :held)
     private_constant :NOTHING_SENT, :SHORTEST_NAP, :LONGEST_NAP, :ESTIMATED, :MOST_EXCLUDED, :Course
 
     # A body that is read, which tells if that fails: it looks like a failure of the connection.
@@ -122,13 +124,15 @@ module Grate
       asked[:exclude] = Array(asked[:exclude]).map(&:to_s)
       course = Course.new(asked, now + @max_wait, [])
       rewind = rewinding(env.body)
-      env = watched(env, course)
+      on_data = env.request.on_data
+      env = watched(env, course) if on_data
       @max_attempts.times do
         again = try(env, course)
         break unless again && rewind && !course.taken && !course.broken_off
 
         rewind.call
       end
+      course.held.each { |data| on_data.call(*data) }
       course.last.call
     end
 
@@ -150,6 +154,7 @@ module Grate
       lease = aimed = told = nil
       acquire(course) { |made| lease = made } or return
       course.tried.unshift(lease.provider)
+      course.held = []
       aimed = aim(env, lease.provider, course)
       response = @app.call(aimed)
       told = { http_status: response.status, headers: response.headers }
@@ -222,14 +227,18 @@ module Grate
     end
 
     # The request, of which the course tells what its `on_data` does. What that raises is the caller's, such as a broken pipe
-    # to whom it passes the data on, and not the provider's, unless it tells of a status.
+    # to whom it passes the data on, and not the provider's, unless it tells of a status. Of an answer after which another
+    # provider may be tried it gets nothing yet, if its status is known.
     def watched(env, course)
-      on_data = env.request.on_data or return env
+      on_data = env.request.on_data
       env = env.dup
       env.request = env.request.dup
-      env.request.on_data = proc do |chunk, *rest|
-        on_data.call(chunk, *rest)
-        course.taken ||= !chunk.empty?
+      env.request.on_data = proc do |*data|
+        status = data[2]&.status
+        next course.held << data if status && repeat?(env.method, status)
+
+        on_data.call(*data)
+        course.taken ||= !data[0].empty?
       rescue Exception => e
         course.broken_off = answer_of(e).empty?
         raise
