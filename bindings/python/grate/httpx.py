@@ -201,9 +201,9 @@ class _Body(httpx.SyncByteStream):
 
     def close(self) -> None:
         try:
-            self._stream.close()
+            self._answer.closed()  # before who is reading it hears of that as an error
         finally:
-            self._answer.closed()
+            self._stream.close()
 
 
 class _AsyncBody(httpx.AsyncByteStream):
@@ -222,9 +222,9 @@ class _AsyncBody(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         try:
-            await self._stream.aclose()
+            self._answer.closed()  # before who is reading it hears of that as an error
         finally:
-            self._answer.closed()
+            await self._stream.aclose()
 
 
 @dataclass

@@ -728,22 +728,32 @@ def test_a_body_of_which_the_caller_has_enough(engine):
 
 
 def test_a_body_that_is_closed_while_it_is_read(engine):
-    async def main(url):
-        transport = AsyncTransport(engine, "api", {"a": url, "b": url})
-        async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
-            answer = await client.send(client.build_request("GET", "/"), stream=True)
+    class Slow(httpx.AsyncByteStream):
+        """Closing it takes a while, as over TLS."""
 
-            async def read():
-                async for _ in answer.aiter_raw():
-                    pass
+        def __init__(self):
+            self.closed = asyncio.Event()
 
-            reader = asyncio.create_task(read())
-            await asyncio.sleep(0.1)
-            await answer.stream.aclose()
-            await asyncio.gather(reader, return_exceptions=True)
+        async def __aiter__(self):
+            yield b"half"
+            await self.closed.wait()
+            raise httpx.ReadError("closed")
 
-    with upstreams.server(slowly) as a:
-        asyncio.run(main(a))
+        async def aclose(self):
+            self.closed.set()
+            await asyncio.sleep(0.01)
+
+    async def main():
+        sender = httpx.MockTransport(lambda request: httpx.Response(200, stream=Slow()))
+        transport = AsyncTransport(engine, "api", dict.fromkeys("ab", "http://a"), transport=sender)
+        answer = await transport.handle_async_request(httpx.Request("GET", "http://api/"))
+        reader = asyncio.create_task(answer.aread())
+        await asyncio.sleep(0.01)
+        await answer.stream.aclose()
+        with pytest.raises(httpx.ReadError):
+            await reader
+
+    asyncio.run(main())
     assert settled(engine).completions == 1
     assert engine.provider_state("a").consecutive_failures == 0
 
