@@ -190,6 +190,11 @@ private:
         Answer &answer = *request.answer;
         answer.status = 0;
         answer.error.clear();
+        if (code == CURLE_URL_MALFORMAT) { // the caller's fault: nothing was sent, and no provider is asked again
+            answer.error = curl_easy_strerror(code);
+            transfer->lease.cancel();
+            return;
+        }
 
         grate::Response response;
         response.headers = transfer->headers;
@@ -303,10 +308,12 @@ int demonstrate(bool wrong_quotas, bool with_dead) {
     engine.upsert_capability(capability);
 
     std::vector<Answer> answers(rate * seconds);
+    Answer malformed;
     {
         Client client(engine, "answer", urls);
         auto begin = Clock::now();
         for (std::size_t i = 0; i < answers.size(); ++i) client.get("/v1/answer", begin + i * 1s / rate, answers[i]);
+        client.get("/a path that is none", begin, malformed);
         client.run();
     }
 
@@ -323,6 +330,7 @@ int demonstrate(bool wrong_quotas, bool with_dead) {
                 static_cast<unsigned long long>(metrics.rate_limited_responses),
                 static_cast<unsigned long long>(metrics.leases_in_flight));
     if (metrics.leases_in_flight != 0) return 1;
+    if (malformed.attempts != 1 || metrics.cancellations != 1) return 1; // it was given back
     if (with_dead && engine.provider_health("dead") >= 1) return 1;
     if (wrong_quotas) return metrics.rate_limited_responses > 0 && metrics.completions > answers.size() ? 0 : 1;
     return metrics.rate_limited_responses * 100 < metrics.completions && served == rate * seconds ? 0 : 1;
