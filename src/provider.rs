@@ -82,8 +82,7 @@ pub(crate) struct Provider {
     /// How much a charged unit takes from it, and of which dimension.
     peak_per_unit: FloatCell,
     peak_dimension: SmallCell,
-    /// When the latest request was sent whose answer told of quotas, in ticks: see [`Provider::is_latest`].
-    told_sent: SmallCell,
+    unused: SmallCell,
     counters: CounterCells,
 }
 
@@ -95,9 +94,6 @@ const NEAR: f64 = 0.75;
 /// A quota of which headers tell that no more than this part is left explains a refusal. Larger blames the headers' quota
 /// for another's refusal, smaller learns a limit where others were just faster. Measured: no difference between 5 and 100.
 const NEARLY_SPENT: u64 = 20;
-/// A tick is about a millisecond, and no answer is later than some of an hour: ticks begin anew after 52 days.
-const TICK_BITS: u32 = 20;
-const LATEST_TICKS: u32 = 1 << 22;
 /// A wait of less than this part of a window tells of a shorter one: of a window that is guessed, and of one that is
 /// configured.
 const MUCH_SHORTER: u64 = 4;
@@ -177,16 +173,6 @@ impl Provider {
     #[inline]
     fn tries(&self, lease: &Grant) -> bool {
         lease.probe && !self.health.is_straggler(lease.granted)
-    }
-
-    /// Whether no answer told of quotas yet whose request was sent later, and notes this one.
-    fn is_latest(&self, sent: u64) -> bool {
-        let sent = (sent >> TICK_BITS) as u32;
-        let is_late = (1..LATEST_TICKS).contains(&self.told_sent.get().wrapping_sub(sent));
-        if !is_late {
-            self.told_sent.set(sent);
-        }
-        !is_late
     }
 
     /// Counts a selection.
@@ -458,7 +444,6 @@ impl<'a> Locked<'a> {
         let mut explained = false;
         // Headers may raise anything.
         self.provider.peak_until.set(0);
-        let latest = !headers.quotas().is_empty() && self.provider.is_latest(request.granted);
         // What is spent comes last: nothing else in the response opens it.
         let is_spent = |told: &&headers::QuotaReport| [told.remaining, told.limit].contains(&Some(0));
         let quotas = || headers.quotas().iter().filter(|_| !headers.cached);
@@ -496,7 +481,8 @@ impl<'a> Locked<'a> {
                 }
                 continue;
             }
-            q.correct(self.now, &Told { limit, remaining, reset_ns, sent_at: request.at, own, latest });
+            let (sent, sent_at) = (request.granted, request.at);
+            q.correct(self.now, &Told { limit, remaining, reset_ns, sent, sent_at, own });
             // The headers may be from a moment later, in which a little has come back.
             if refused && remaining.is_some_and(|left| left <= asked.max(q.limit() / NEARLY_SPENT)) {
                 q.learn_margin(self.now, request.granted);

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{
-    DAY, MINUTE, MS, SEC, UNIX_MS, acquire, capability, concurrency, engine, pooled, provider, quota, report,
+    DAY, MINUTE, MS, SEC, UNIX_MS, acquire, capability, concurrency, engine, one, pooled, provider, quota, report,
     reported_tokens, requests, serve, tokens, with,
 };
 use grate::Engine;
@@ -917,5 +917,52 @@ fn headers_of_a_slow_answer_do_not_forget_what_was_settled_since() {
         // The latest that was sent corrects both ways, as before.
         clock.advance_ns(SEC / 10);
         assert_eq!(told(acquire(&engine).lease.unwrap(), 80), 80, "{strategy:?}");
+    }
+}
+
+/// A pool is one counter: an answer of one provider is late if another's, whose request was sent later, has told already.
+#[test]
+fn headers_of_a_slow_answer_do_not_forget_what_others_of_its_pool_settled_since() {
+    for strategy in [Strategy::Rolling, Strategy::FixedWindow, Strategy::TokenBucket] {
+        let (engine, clock) = engine(Settings::default());
+        let quota = || vec![pooled("account", with(strategy, requests(100, DAY)))];
+        serve(&engine, vec![provider("a", quota()), provider("b", quota())]);
+        engine.apply(Change { capabilities: vec![capability("b", &["b"])], ..Change::default() }).unwrap();
+        let told = |lease, remaining: u64| {
+            let remaining = remaining.to_string();
+            let headers = read(&[("x-ratelimit-limit", "100"), ("x-ratelimit-remaining", &remaining)]);
+            engine.complete(lease, &Report { headers: Some(&headers), ..report(Outcome::Success) }).unwrap();
+            engine.remaining("a", Dimension::Requests).unwrap()
+        };
+        let slow = acquire(&engine).lease.unwrap();
+        for i in 1..=60 {
+            clock.advance_ns(SEC / 10);
+            told(engine.acquire("b", &one(), None).unwrap().lease.unwrap(), 99 - i);
+        }
+        assert_eq!(told(slow, 99), 39, "{strategy:?}");
+    }
+}
+
+/// Only what tells of a quota makes other answers late for it: a cached answer tells nothing, and another quota's is no news.
+#[test]
+fn what_tells_nothing_of_a_quota_makes_no_answer_late() {
+    for fields in [
+        [("x-ratelimit-limit-requests", "100"), ("x-ratelimit-remaining-requests", "10"), ("age", "5")],
+        [("x-ratelimit-limit-tokens", "100"), ("x-ratelimit-remaining-tokens", "10"), ("via", "1.1 a")],
+    ] {
+        let (engine, clock) = engine(Settings::default());
+        serve(&engine, vec![provider("a", vec![with(Strategy::FixedWindow, requests(100, DAY))])]);
+        for _ in 0..50 {
+            engine.complete(acquire(&engine).lease.unwrap(), &report(Outcome::Success)).unwrap();
+        }
+        let told = |lease, fields: &[(&str, &str)]| {
+            engine.complete(lease, &Report { headers: Some(&read(fields)), ..report(Outcome::Success) }).unwrap();
+        };
+        clock.advance_ns(SEC);
+        let lease = acquire(&engine).lease.unwrap();
+        clock.advance_ns(SEC);
+        told(acquire(&engine).lease.unwrap(), &fields);
+        told(lease, &[("x-ratelimit-limit-requests", "100"), ("x-ratelimit-remaining-requests", "90")]);
+        assert_eq!(engine.remaining("a", Dimension::Requests), Ok(90), "{fields:?}");
     }
 }

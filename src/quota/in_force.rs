@@ -80,6 +80,8 @@ pub(super) struct InForce {
     left: Cell,
     left_told_at: Cell,
     spent: Cell,
+    /// When the latest request was sent whose answer told that.
+    told_sent: Cell,
 }
 
 /// What is known of the refusals that teach, apart from the rest: it is rarely looked at.
@@ -112,12 +114,12 @@ pub(crate) struct Told {
     pub(crate) remaining: Option<u64>,
     /// Nanoseconds until it is full again.
     pub(crate) reset_ns: Option<u64>,
-    /// The effective time of the request whose response this is; what was charged since may be missing in `remaining`.
+    /// When the request was sent whose response this is.
+    pub(crate) sent: u64,
+    /// Its effective time; what was charged since may be missing in `remaining`.
     pub(crate) sent_at: u64,
     /// Its own units, which the provider has counted.
     pub(crate) own: u64,
-    /// Whether no request that was sent later has told yet.
-    pub(crate) latest: bool,
 }
 
 /// Takes over a definition. A limit that is configured anew replaces what was learned of the old one.
@@ -166,6 +168,7 @@ pub(super) fn put_others_right(quota: &Quota, capacity: u64) {
         &refusals.learned_at,
         &refusals.try_at,
         &known.left_told_at,
+        &known.told_sent,
         &known.others_at,
         &known.closed_until,
         &known.since,
@@ -544,6 +547,7 @@ impl QuotaRef<'_> {
             _ => self.quota.pending.get(),
         };
         let most = counted.saturating_add(unseen);
+        let latest = self.is_latest(told.sent);
         let used = self.used(now);
         let known = &self.quota.in_force;
         if used < counted {
@@ -553,13 +557,23 @@ impl QuotaRef<'_> {
             let back_at = self.window_end(now, told.reset_ns).unwrap_or(before.saturating_add(window));
             self.charge(now, back_at.saturating_sub(window), counted - used);
             known.others_at.set(now.mono + 1);
-        } else if used > most && is_of_all && (told.latest || self.strategy() == Strategy::Rolling) {
+        } else if used > most && is_of_all && (latest || self.strategy() == Strategy::Rolling) {
             // Without marks, what was sent later and is settled by now could not be told apart.
             self.forget(now, used - most);
         }
         known.left.set(remaining.saturating_sub(unseen));
         known.spent.set(0);
         known.left_told_at.set(now.mono + 1);
+    }
+
+    /// Whether no answer told what is left yet whose request was sent later, and notes this one.
+    fn is_latest(&self, sent: u64) -> bool {
+        let latest = &self.quota.in_force.told_sent;
+        let is_latest = sent >= latest.get();
+        if is_latest {
+            latest.set(sent);
+        }
+        is_latest
     }
 
     /// Whether headers said that nothing remains, until later than now.
