@@ -455,10 +455,11 @@ impl<'a> Locked<'a> {
                     q.dimension() == told.dimension && q.strategy() != Strategy::Concurrency && q.is_meant(window_ns)
                 })
             };
-            // Which of several it speaks of, only an equal limit can tell.
+            // Which of several it speaks of, only an equal limit can tell, or else the size of a bucket.
             let only = || meant().next().filter(|_| meant().count() == 1);
-            let equal = meant().find(|q| q.is_equal(told.limit));
-            let Some(q) = equal.or_else(only) else { continue };
+            let equal = meant().find(|q| Some(q.configured_limit()) == told.limit);
+            let sized = || meant().find(|q| q.is_equal(told.limit));
+            let Some(q) = equal.or_else(sized).or_else(only) else { continue };
             // What surely speaks of it goes before what may.
             let is_sure = |told: &headers::QuotaReport| {
                 told.dimension == q.dimension()

@@ -966,3 +966,17 @@ fn what_tells_nothing_of_a_quota_makes_no_answer_late() {
         assert_eq!(engine.remaining("a", Dimension::Requests), Ok(90), "{fields:?}");
     }
 }
+
+/// Which of several quotas is meant, a limit that one has tells before the size of another's bucket.
+#[test]
+fn a_configured_limit_tells_a_quota_before_the_size_of_a_bucket_does() {
+    let (engine, _clock) = engine(Settings::default());
+    let bucket = QuotaConfig { burst: Some(100), ..with(Strategy::TokenBucket, requests(10, SEC)) };
+    serve(&engine, vec![provider("a", vec![bucket, requests(100, MINUTE)])]);
+    let headers = read(&[("x-ratelimit-limit", "100"), ("x-ratelimit-remaining", "30")]);
+    let lease = acquire(&engine).lease.unwrap();
+    engine.complete(lease, &Report { headers: Some(&headers), ..report(Outcome::Success) }).unwrap();
+    let state = engine.provider_state("a").unwrap();
+    let used: Vec<_> = state.quotas.iter().map(|q| (q.limit, q.used)).collect();
+    assert_eq!(used, [(10, 1), (100, 70)]);
+}
