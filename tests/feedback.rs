@@ -980,3 +980,23 @@ fn a_configured_limit_tells_a_quota_before_the_size_of_a_bucket_does() {
     let used: Vec<_> = state.quotas.iter().map(|q| (q.limit, q.used)).collect();
     assert_eq!(used, [(10, 1), (100, 70)]);
 }
+
+/// More than a learned limit can be left of the configured one: then all that is on the books beyond the rest is taken off.
+#[test]
+fn what_remains_of_more_than_a_learned_limit_corrects_the_books() {
+    for strategy in [Strategy::Rolling, Strategy::FixedWindow] {
+        let (engine, clock) = engine(Settings::default());
+        serve(&engine, vec![provider("a", vec![with(strategy, requests(100, DAY))])]);
+        refuse_after(&engine, &clock, 50, 1);
+        clock.advance_ns(31 * SEC);
+        let limit = state(&engine, "a", Dimension::Requests).effective_limit;
+        assert!(limit < 50);
+        engine
+            .observe(
+                "a",
+                &Report { headers: Some(&read(&[("x-ratelimit-remaining", "90")])), ..report(Outcome::Success) },
+            )
+            .unwrap();
+        assert_eq!(engine.remaining("a", Dimension::Requests), Ok(limit), "{strategy:?}");
+    }
+}

@@ -453,7 +453,7 @@ impl QuotaRef<'_> {
     pub(super) fn rise_wait(&self, now: Now, n: u64, headroom: f64) -> u64 {
         // What is told stays; only what is kept free of it gets less.
         let learned = self.limit_source() == LimitSource::Learned;
-        let highest = if learned { self.limit().max(self.configured_limit()) } else { self.limit() };
+        let highest = if learned { self.highest_limit() } else { self.limit() };
         let most = without(self.capacity_at(highest), headroom);
         if n > most || !self.quota.may_rise() {
             return NEVER;
@@ -505,8 +505,13 @@ impl QuotaRef<'_> {
 
     /// The most that headers can tell to be left: of the limit or of the bucket, in force or configured.
     pub(crate) fn most_left(&self) -> u64 {
-        let limit = self.limit().max(self.configured_limit());
+        let limit = self.highest_limit();
         limit.max(self.capacity_at(limit))
+    }
+
+    /// The limit in force, or the configured one, to which it may rise.
+    fn highest_limit(&self) -> u64 {
+        self.limit().max(self.configured_limit())
     }
 
     /// Whether a limit that headers tell can be this quota's: its window agrees, or at least its size.
@@ -535,7 +540,8 @@ impl QuotaRef<'_> {
         let capacity = self.capacity();
         let counted = capacity.saturating_sub(remaining);
         // What remains of a limit does not tell how full a bucket of another size is.
-        let is_of_all = remaining <= capacity && told.limit.is_none_or(|limit| limit == capacity);
+        let size = told.limit.map_or(self.capacity_at(self.highest_limit()), |_| capacity);
+        let is_of_all = remaining <= size && told.limit.is_none_or(|limit| limit == size);
         let unseen = match self.strategy() {
             // One that was sent a little earlier may have arrived later.
             Strategy::Rolling => {
