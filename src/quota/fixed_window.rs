@@ -27,7 +27,7 @@ pub(super) fn configure(quota: &super::Quota, config: &QuotaConfig) {
 /// Whether its words make sense.
 #[cfg(unix)]
 pub(super) fn is_sound(q: &QuotaRef<'_>) -> bool {
-    [END, CARRY_AT].into_iter().all(|word| q.quota.words[word].get() <= 2 * Now::LAST_MONO)
+    [END, CARRY_AT, RECENT_FROM].into_iter().all(|word| q.quota.words[word].get() <= 2 * Now::LAST_MONO)
         && q.quota.words[CARRY].get() <= q.quota.used.get()
 }
 
@@ -128,10 +128,13 @@ pub(super) fn record(q: &QuotaRef<'_>, now: Now, at: u64, n: u64) {
 }
 
 pub(super) fn refund(q: &QuotaRef<'_>, at: u64, n: u64) {
-    q.quota.used.sub(n);
+    let (used, carry) = (&q.quota.used, &q.quota.words[CARRY]);
+    used.sub(n);
     if at >= end(q) {
-        q.quota.words[CARRY].sub(n);
+        carry.sub(n);
     }
+    // More than only counts here may be taken off, as headers do.
+    carry.set(carry.get().min(used.get()));
 }
 
 /// Units that count in the window after the one that holds `now`.

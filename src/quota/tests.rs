@@ -823,6 +823,50 @@ fn fixed_window_carries_nothing_over_an_end_that_was_put_off() {
     assert_eq!(bed.q().used(at(end)), 1);
 }
 
+/// Headers may take off more than what surely counts in this window only: then less is carried over, as many units as there are.
+/// A state file that is left so is in order.
+#[test]
+#[cfg(unix)]
+fn fixed_window_carries_no_more_than_it_has() {
+    let shape = config(Strategy::FixedWindow, 100, 60 * NS_PER_SEC);
+    let bed = Bed::new(&shape);
+    let (q, now) = (bed.q(), 10 * NS_PER_SEC);
+    for _ in 0..5 {
+        q.reserve(at(now), now + 50 * MS, 1);
+        q.release(at(now), now + 50 * MS, 1);
+    }
+    let told = |remaining| Told {
+        limit: None,
+        remaining: Some(remaining),
+        reset_ns: Some(20 * MS),
+        sent: now,
+        sent_at: now + 50 * MS,
+        own: 1,
+    };
+    q.correct(at(now), &told(98));
+    assert_eq!(q.used(at(now)), 2);
+    bed.quota.put_right(&shape, &bed.marks, 0, false);
+    assert_eq!(q.used(at(now)), 2);
+    assert_eq!(q.used(at(now + 20 * MS)), 2);
+}
+
+/// When the latest units were sent may be anything in a state file, too: they would never have arrived.
+#[test]
+#[cfg(unix)]
+fn fixed_window_puts_right_when_units_were_sent() {
+    let shape = config(Strategy::FixedWindow, 100, 60 * NS_PER_SEC);
+    let bed = Bed::new(&shape);
+    let (q, now) = (bed.q(), 10 * NS_PER_SEC);
+    q.reserve(at(now), now + 50 * MS, 1);
+    q.quota.words.last().unwrap().set(u64::MAX);
+    bed.quota.put_right(&shape, &bed.marks, 1, false);
+    q.reserve(at(now), now + 50 * MS, 7);
+    let now = now + NS_PER_SEC;
+    fixed_window::end_at(&q, at(now), now + 20 * MS);
+    assert_eq!(q.used(at(now)), 7);
+    assert_eq!(q.used(at(now + 20 * MS)), 0);
+}
+
 /// Requests that may arrive several windows later count in each of them.
 #[test]
 fn fixed_window_shorter_than_the_lead() {
