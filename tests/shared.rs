@@ -496,3 +496,46 @@ fn a_provider_that_is_defined_anew_under_load_takes_little_room() {
     redefine(&engine, defined(0));
     assert_eq!(used(&engine, "a", Dimension::Tokens), 0);
 }
+
+/// Works in a thread of its own, in which no file can be marked. `None` if the system has no such threads.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "system calls")]
+fn without_marks<R: Send>(work: impl FnOnce() -> R + Send) -> Option<R> {
+    let (load, equal, give) =
+        (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, libc::BPF_JMP | libc::BPF_JEQ, libc::BPF_RET);
+    let step = |code: u32, jf, k| libc::sock_filter { code: code as u16, jt: 0, jf, k };
+    let command = std::mem::offset_of!(libc::seccomp_data, args) + if cfg!(target_endian = "big") { 12 } else { 8 };
+    let filter = [
+        step(load, 0, std::mem::offset_of!(libc::seccomp_data, nr) as u32),
+        step(equal, 3, libc::SYS_fcntl as u32),
+        step(load, 0, command as u32),
+        step(equal, 1, libc::F_OFD_SETLK as u32),
+        step(give, 0, libc::SECCOMP_RET_ERRNO | libc::ENOLCK as u32),
+        step(give, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let work = || {
+        let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+        // SAFETY: the program is there during the call.
+        let done = unsafe {
+            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+                && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0
+        };
+        done.then(work)
+    };
+    std::thread::scope(|scope| scope.spawn(work).join().unwrap())
+}
+
+/// Whose mark on the file did not stay, though others' did, is a user all the same when those have gone.
+#[test]
+#[cfg(target_os = "linux")]
+fn who_could_not_mark_a_file_that_others_marked_uses_it() {
+    let (place, clock) = (Place::new("unmarked"), clock());
+    let first = place.open(&clock).unwrap();
+    serve_one(&first, 10);
+    let Some(second) = without_marks(|| place.open(&clock).unwrap()) else { return };
+    let lease = acquire(&second).lease.unwrap();
+    drop(first);
+    let third = place.open(&clock).unwrap();
+    assert_eq!(third.metrics().counters.leases_in_flight, 1);
+    second.complete(lease, &report(Outcome::Success)).unwrap();
+}

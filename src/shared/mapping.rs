@@ -21,11 +21,11 @@ impl Mapping {
     /// The first `len` bytes of a file, which has so many; changes go to the file, and to all who map it. It is marked as mapped:
     /// through the same file opened `again`, so that it can be told whether the mark stays. With what was seen of marks.
     pub(super) fn shared(file: &File, again: Option<File>, len: usize) -> io::Result<(Self, Marks)> {
-        let others = is_marked(file);
+        let others = is_marked(file) != Some(false);
         let mapped = again.as_ref().unwrap_or(file);
         let mapping = Self::new(len, libc::MAP_SHARED, mapped.as_raw_fd())?;
-        mark(mapped);
-        let stays = again.map(drop).is_some() && is_marked(file);
+        let marked = mark(mapped);
+        let stays = again.map(drop).is_some() && marked && is_marked(file) == Some(true);
         Ok((mapping, Marks { others, stays }))
     }
 
@@ -72,7 +72,7 @@ impl Drop for Mapping {
 
 /// What marks of who maps a file tell.
 pub(super) struct Marks {
-    /// Somebody else has marked it.
+    /// Somebody else has marked it, as far as is known.
     pub(super) others: bool,
     /// The mark stays as long as the mapping. Not where the system or the file has no such locks, or where the file system maps another
     /// file in the place of its own, as overlayfs does.
@@ -80,18 +80,20 @@ pub(super) struct Marks {
 }
 
 /// Marks a file that is mapped, by a lock far behind all bytes: it stays with an open file as long as that is mapped, and is seen from
-/// other containers.
-fn mark(file: &File) {
+/// other containers. Whether that is done.
+fn mark(file: &File) -> bool {
     #[cfg(target_os = "linux")]
-    lock_mark(file, libc::F_OFD_SETLK, libc::F_RDLCK);
-}
-
-/// Whether a file is marked through another open file.
-fn is_marked(file: &File) -> bool {
-    #[cfg(target_os = "linux")]
-    return lock_mark(file, libc::F_OFD_GETLK, libc::F_WRLCK).is_some_and(|found| found != libc::F_UNLCK);
+    return lock_mark(file, libc::F_OFD_SETLK, libc::F_RDLCK).is_some();
     #[cfg(not(target_os = "linux"))]
     false
+}
+
+/// Whether a file is marked through another open file, if the system tells.
+fn is_marked(file: &File) -> Option<bool> {
+    #[cfg(target_os = "linux")]
+    return lock_mark(file, libc::F_OFD_GETLK, libc::F_WRLCK).map(|found| found != libc::F_UNLCK);
+    #[cfg(not(target_os = "linux"))]
+    None
 }
 
 /// What kind of lock the system tells; `None` if it fails.
