@@ -477,7 +477,7 @@ impl<'a> Locked<'a> {
                 // Another's limit, or one of which this quota is a share: but what is spent is spent. What is left of it opens
                 // nothing that the quota's own headers closed.
                 if remaining == Some(0) || goes_first {
-                    q.close(self.now, remaining.unwrap_or(u64::MAX), reset_ns);
+                    q.close(self.now, request.granted, remaining.unwrap_or(u64::MAX), reset_ns);
                     explained |= remaining == Some(0);
                 }
                 continue;

@@ -1000,3 +1000,28 @@ fn what_remains_of_more_than_a_learned_limit_corrects_the_books() {
         assert_eq!(engine.remaining("a", Dimension::Requests), Ok(limit), "{strategy:?}");
     }
 }
+
+/// What one answer says is spent is not opened by a slow one whose request was sent before, but by the next that is sent later.
+#[test]
+fn a_slow_answer_opens_nothing_that_a_later_one_closed() {
+    for strategy in [Strategy::Rolling, Strategy::FixedWindow, Strategy::TokenBucket] {
+        // Its own limit, and another's.
+        for limit in ["60", "10000"] {
+            let (engine, clock) = engine(Settings::default());
+            serve(&engine, vec![provider("a", vec![with(strategy, requests(60, MINUTE))])]);
+            let told = |lease, remaining: &str| {
+                let (limit, remaining) = (("x-ratelimit-limit", limit), ("x-ratelimit-remaining", remaining));
+                let headers = read(&[limit, remaining, ("x-ratelimit-reset", "50")]);
+                engine.complete(lease, &Report { headers: Some(&headers), ..report(Outcome::Success) }).unwrap();
+                acquire(&engine).available()
+            };
+            let [slow, spent, later] = [0; 3].map(|_| {
+                clock.advance_ns(SEC);
+                acquire(&engine).lease.unwrap()
+            });
+            assert!(!told(spent, "0"), "{strategy:?} {limit}");
+            assert!(!told(slow, "5"), "{strategy:?} {limit}");
+            assert!(told(later, "50"), "{strategy:?} {limit}");
+        }
+    }
+}

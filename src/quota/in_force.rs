@@ -530,7 +530,7 @@ impl QuotaRef<'_> {
         let Some(remaining) = told.remaining else { return };
         // What follows may be the second charge of an operation: see `marks::append`.
         self.journal.keep_once(self.marks);
-        self.close(now, remaining, told.reset_ns);
+        let latest = self.close(now, told.sent, remaining, told.reset_ns);
         if let Some(reset) = told.reset_ns.filter(|&reset| reset > 0 && reset <= self.window_ns())
             && self.strategy() == Strategy::FixedWindow
         {
@@ -553,7 +553,6 @@ impl QuotaRef<'_> {
             _ => self.quota.pending.get(),
         };
         let most = counted.saturating_add(unseen);
-        let latest = self.is_latest(told.sent);
         let used = self.used(now);
         let known = &self.quota.in_force;
         if used < counted {
@@ -587,11 +586,17 @@ impl QuotaRef<'_> {
         now.mono < self.quota.in_force.closed_until.get()
     }
 
-    /// Closes the quota until its reset if nothing remains, whatever the books and limits say.
-    pub(crate) fn close(&self, now: Now, remaining: u64, reset_ns: Option<u64>) {
-        let reset = reset_ns.unwrap_or(self.window_ns() / UNHEARD).min(LONGEST_CLOSURE_NS);
-        let until = if remaining == 0 { now.mono.saturating_add(reset) } else { 0 };
-        self.quota.in_force.closed_until.set(until);
+    /// Closes the quota until its reset if nothing remains, whatever the books and limits say, and else opens it, unless the answer
+    /// is late. Whether it is not: see [`QuotaRef::is_latest`].
+    pub(crate) fn close(&self, now: Now, sent: u64, remaining: u64, reset_ns: Option<u64>) -> bool {
+        let (closed_until, latest) = (&self.quota.in_force.closed_until, self.is_latest(sent));
+        if remaining == 0 {
+            let reset = reset_ns.unwrap_or(self.window_ns() / UNHEARD).min(LONGEST_CLOSURE_NS);
+            closed_until.set(now.mono.saturating_add(reset));
+        } else if latest {
+            closed_until.set(0);
+        }
+        latest
     }
 
     /// When the last headers told what is left, if that still matters: others were seen to use the quota too, and both was
