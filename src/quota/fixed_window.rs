@@ -91,26 +91,29 @@ pub(super) fn end_at(q: &QuotaRef<'_>, now: Now, end: u64) {
     }
 }
 
+/// RECENT and BEFORE as they are now, and since when RECENT are.
+fn lately(q: &QuotaRef<'_>, now: Now) -> (u64, u64, u64) {
+    let (words, lead) = (&q.quota.words, q.quota.lead.get());
+    let (recent, from) = (words[RECENT].get(), words[RECENT_FROM].get());
+    match now.mono.saturating_sub(from) {
+        age if age < lead => (recent, words[BEFORE].get(), from),
+        age if age < 2 * lead => (0, recent, now.mono),
+        _ => (0, 0, now.mono),
+    }
+}
+
 /// Units that may not have arrived, or somewhat more.
 fn on_the_wire(q: &QuotaRef<'_>, now: Now) -> u64 {
-    let (words, lead) = (&q.quota.words, q.quota.lead.get());
-    match now.mono.saturating_sub(words[RECENT_FROM].get()) {
-        age if age < lead => words[RECENT].get().saturating_add(words[BEFORE].get()),
-        age if age < 2 * lead => words[RECENT].get(),
-        _ => 0,
-    }
+    let (recent, before, _) = lately(q, now);
+    recent.saturating_add(before)
 }
 
 /// Notes units that are on the wire from now on.
 fn send(q: &QuotaRef<'_>, now: Now, n: u64) {
-    let (words, lead) = (&q.quota.words, q.quota.lead.get());
-    let age = now.mono.saturating_sub(words[RECENT_FROM].get());
-    if age >= lead {
-        words[BEFORE].set(if age < 2 * lead { words[RECENT].get() } else { 0 });
-        words[RECENT].set(0);
-        words[RECENT_FROM].set(now.mono);
-    }
-    words[RECENT].add(n);
+    let (recent, before, from) = lately(q, now);
+    q.quota.words[RECENT].set(recent.saturating_add(n));
+    q.quota.words[BEFORE].set(before);
+    q.quota.words[RECENT_FROM].set(from);
 }
 
 #[inline(never)]
