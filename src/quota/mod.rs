@@ -8,9 +8,11 @@ mod concurrency;
 mod fixed_window;
 mod forecast;
 mod in_force;
+mod learned;
 mod marks;
 mod rolling;
 mod token_bucket;
+mod told;
 
 use crate::cell::{Cell, SmallCell};
 use crate::clock::Now;
@@ -23,8 +25,8 @@ use crate::table::{Run, Table};
 
 pub(crate) use forecast::{Forecast, Peak};
 pub use in_force::LimitSource;
-pub(crate) use in_force::Told;
 pub(crate) use marks::Mark;
+pub(crate) use told::Told;
 
 /// A wait that never ends by itself.
 pub(crate) const NEVER: u64 = u64::MAX;
@@ -53,16 +55,17 @@ pub(crate) struct Quota {
     gone: Cell,
     /// How far ahead of their charging effective times have been.
     lead: Cell,
-    in_force: in_force::InForce,
+    /// The configured limit, and where the one in force comes from.
+    configured: Cell,
+    source: SmallCell,
     /// The pool's name: its record's index plus 1; 0 is a provider's own quota.
     pub(crate) pool: SmallCell,
-    /// How often the learned limit, while it was used, has risen since the last lesson.
-    rises: SmallCell,
+    learned: learned::Lessons,
+    told: told::News,
     /// The pool's lock; the quotas of a provider are under the provider's.
     pub(crate) lock: Lock,
     /// The latest time that the pool has seen.
     pub(crate) latest: Cell,
-    refusals: in_force::Refusals,
 }
 
 /// A counter with its marks: what the functions of a quota work on.
@@ -188,9 +191,10 @@ impl Quota {
                 Strategy::FixedWindow => fixed_window::configure(self, config),
                 Strategy::Rolling | Strategy::Concurrency => {}
             }
-            in_force::put_limit_right(self, config);
+            in_force::put_right(self, config);
         }
-        in_force::put_others_right(self, q.capacity());
+        self.put_lessons_right(q.capacity());
+        self.put_news_right();
         self.reserve_anew(reserved);
         // No request is so long on the wire.
         self.lead.set(self.lead.get().min(MAX_SKEW_NS));
