@@ -74,19 +74,35 @@ impl Journal {
         !self.words.is_empty()
     }
 
-    /// Writes down records that are about to change. Their lock is held.
+    /// Writes down a record that is about to change: its first words, [`Stored::KEPT`] of them. Its lock is held.
     #[inline]
-    pub(crate) fn keep<T: Stored>(&self, records: &[T]) {
-        if self.is_kept() && !records.is_empty() {
-            self.copy(records.as_ptr().addr(), records.as_ptr().cast(), size_of_val(records) / WORD);
+    pub(crate) fn keep<T: Stored>(&self, record: &T) {
+        if self.is_kept() {
+            self.copy(std::ptr::from_ref(record).cast(), T::KEPT);
         }
     }
 
-    /// The same for records that may have been written down already.
+    /// The same for a record that may have been written down already.
     #[inline]
-    pub(crate) fn keep_once<T: Stored>(&self, records: &[T]) {
-        if self.is_kept() && !records.is_empty() && !self.has(records.as_ptr().addr()) {
-            self.keep(records);
+    pub(crate) fn keep_once<T: Stored>(&self, record: &T) {
+        if self.is_kept() && !self.has(std::ptr::from_ref(record).addr()) {
+            self.keep(record);
+        }
+    }
+
+    /// The same for the other words of a record.
+    pub(crate) fn keep_rest_once<T: Stored>(&self, record: &T) {
+        let rest = std::ptr::from_ref(record).cast::<u64>().wrapping_add(T::KEPT);
+        if self.is_kept() && !self.has(rest.addr()) {
+            self.copy(rest, size_of::<T>() / WORD - T::KEPT);
+        }
+    }
+
+    /// The same for all of a run of records.
+    #[inline]
+    pub(crate) fn keep_run_once<T: Stored>(&self, run: &[T]) {
+        if self.is_kept() && !run.is_empty() && !self.has(run.as_ptr().addr()) {
+            self.copy(run.as_ptr().cast(), size_of_val(run) / WORD);
         }
     }
 
@@ -105,14 +121,14 @@ impl Journal {
         false
     }
 
-    fn copy(&self, at: usize, from: *const u64, len: usize) {
+    fn copy(&self, from: *const u64, len: usize) {
         let used = self.words[0].0.get() as usize;
         let Some([head, to @ ..]) = self.words.get(1 + used..2 + used + len) else {
             // Its length was computed from what can be written down: see `State::define`.
             debug_assert!(false, "the journal is too short");
             return;
         };
-        head.0.set((((at - self.base) / WORD) as u64) << LEN_BITS | len as u64);
+        head.0.set((((from.addr() - self.base) / WORD) as u64) << LEN_BITS | len as u64);
         // SAFETY: the record is as long, and neither it nor the journal is written by anyone else while the lock is held;
         // the words of the journal are atomics, behind shared references, and so may be written.
         unsafe { std::ptr::copy_nonoverlapping(from, to.as_ptr().cast_mut().cast(), len) };

@@ -182,7 +182,7 @@ impl LeaseList {
             free => (free - 1) as usize,
         };
         let slot = table.get(index)?;
-        leases.journal.keep(std::slice::from_ref(slot));
+        leases.journal.keep(slot);
         if free == 0 {
             slot.provider.set(provider);
             slot.generation.set(leases.seed.max(1));
@@ -225,7 +225,7 @@ impl LeaseList {
     /// Ends a lease of this provider, and frees its slot.
     #[inline(always)]
     pub(crate) fn remove(&self, leases: &Leases<'_>, id: LeaseId, slot: &Lease) {
-        leases.journal.keep(std::slice::from_ref(slot));
+        leases.journal.keep(slot);
         let (older, newer) = (slot.older.get(), slot.newer.get());
         self.set_after(leases, older, newer);
         self.set_before(leases, newer, older);
@@ -303,7 +303,7 @@ impl<'a> Leases<'a> {
     #[inline]
     fn neighbour(&self, link: u32) -> Option<&'a Lease> {
         let slot = neighbour(self.table, link)?;
-        self.journal.keep(std::slice::from_ref(slot));
+        self.journal.keep(slot);
         Some(slot)
     }
 }

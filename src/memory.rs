@@ -20,19 +20,22 @@ use crate::table::{CHUNKS, chunks_for, records_of};
 /// # Safety
 /// The type consists of atomic integers, so that all bytes are valid and it needs no drop, is as long as a multiple of eight
 /// bytes, and its layout is the same in every build (`repr(C)`). Two types have different tables.
-pub(crate) unsafe trait Stored: Send + Sync {
+pub(crate) unsafe trait Stored: Send + Sync + Sized {
     /// Which table of the memory holds them.
     const TABLE: usize;
+    /// How many words are written down before each operation. The rest is before it changes: see `Journal::keep_rest_once`.
+    const KEPT: usize = size_of::<Self>() / size_of::<Cell>();
     /// How many places in memory the next record is ahead: odd, so that all of a chunk are used.
     const STRIDE: usize = 1;
 }
 
 macro_rules! stored {
-    ($($record:ty = $table:expr $(, every $stride:expr)?;)*) => {$(
+    ($($record:ty = $table:expr $(, every $stride:expr)? $(, keeping $kept:expr)?;)*) => {$(
         // SAFETY: see the type; the tables differ, see below.
         unsafe impl Stored for $record {
             const TABLE: usize = $table;
             $(const STRIDE: usize = $stride;)?
+            $(const KEPT: usize = $kept;)?
         }
         const _: () = assert!(size_of::<$record>().is_multiple_of(8) && align_of::<$record>() <= ALIGN && $table < TABLES);
     )*
@@ -50,7 +53,7 @@ const APART: usize = 37;
 
 stored! {
     crate::provider::Provider = 0, every APART;
-    crate::quota::Quota = 1;
+    crate::quota::Quota = 1, keeping crate::quota::Quota::KEPT;
     crate::quota::Mark = 2;
     crate::lease::Lease = 3;
     crate::estimate::Estimator = 4;

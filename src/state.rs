@@ -86,7 +86,7 @@ impl Link {
     }
 
     fn keep(&self, journal: &Journal) {
-        journal.keep(std::slice::from_ref(&*self.quota));
+        journal.keep(&*self.quota);
     }
 }
 
@@ -127,7 +127,7 @@ impl Wired {
         let quotas = self.former.iter().flat_map(|former| &former.quotas);
         quotas.filter(move |(_, former)| former.charged(epoch)).map(|(quota, _)| {
             // One that came back is written down already.
-            self.journal.keep_once(std::slice::from_ref(&**quota));
+            self.journal.keep_once(&**quota);
             let (at, len) = quota.marks_run();
             QuotaRef::new(quota, marks.run(at, len), &self.journal)
         })
@@ -158,14 +158,14 @@ impl Wired {
     #[inline(never)]
     fn keep(&self) {
         self.journal.close();
-        self.journal.keep(std::slice::from_ref(&*self.provider));
+        self.journal.keep(&*self.provider);
         self.links.iter().for_each(|link| link.keep(&self.journal));
     }
 }
 
 /// How many words an operation on a provider with so many quotas, with so many marks together, may write down.
 fn kept_words(quotas: usize, marks: usize) -> usize {
-    words_for::<Provider>(1) + TOUCHED * words_for::<Lease>(1) + quotas * (words_for::<Quota>(1) + 1) + marks
+    words_for::<Provider>(1) + TOUCHED * words_for::<Lease>(1) + quotas * (words_for::<Quota>(1) + 2) + marks
 }
 
 /// The definition of a lease where none is ended: later than all.
@@ -592,8 +592,11 @@ impl State {
             provider.journal.set(*journal);
         }
         let journal = Journal::at(provider.journal.get(), &self.journals, &self.memory);
-        journal.keep(std::slice::from_ref(&*provider));
-        new.links.iter().chain(old.iter().filter(goes)).for_each(|link| link.keep(&journal));
+        journal.keep(&*provider);
+        for link in new.links.iter().chain(old.iter().filter(goes)) {
+            link.keep(&journal);
+            journal.keep_rest_once(link.record());
+        }
         let operation = Operation { journal: &journal, memory: &self.memory };
         let in_flight = provider.in_flight.get();
         // Slots that the old definition holds go back, and the new one takes its own. Those of a pool that goes are held on.

@@ -73,8 +73,6 @@ pub(super) struct Lessons {
     /// How often the learned limit, while it was used, has risen since.
     rises: SmallCell,
     since: Cell,
-    /// Units that are left to others.
-    margin: Cell,
     /// The effective time of the request whose refusal was the last lesson.
     learned_at: Cell,
     /// Units that were admitted before refusals that were too few to teach anything yet.
@@ -106,7 +104,7 @@ impl Quota {
     /// Units that are left to others, who are faster than headers can tell.
     #[inline]
     pub(crate) fn margin(&self) -> u64 {
-        self.learned.margin.get()
+        self.margin.get()
     }
 
     /// A limit that is known needs no doubts, and no pace.
@@ -119,7 +117,7 @@ impl Quota {
     #[cfg(unix)]
     pub(super) fn put_lessons_right(&self, capacity: u64) {
         let known = &self.learned;
-        known.margin.set(known.margin.get().min(capacity / MOST_MARGIN));
+        self.margin.set(self.margin().min(capacity / MOST_MARGIN));
         known.lessons.set(known.lessons.get().min(u32::MAX - 1));
         known.evidence.set(known.evidence.get().min(EVIDENCE));
         if known.pace.get() > MAX_SPAN_NS || known.next_at.get() > 2 * Now::LAST_MONO {
@@ -130,6 +128,11 @@ impl Quota {
 }
 
 impl QuotaRef<'_> {
+    /// To be called before any of them changes.
+    pub(super) fn keep_lessons(&self) {
+        self.journal.keep_rest_once(self.quota);
+    }
+
     /// Units that the provider admitted in the window up to a request with the effective time `at`, that request's `own`
     /// excluded; if the provider said when the window ends, only those of that window.
     pub(crate) fn admitted_before(&self, now: Now, at: u64, own: u64, retry_after_ns: Option<u64>) -> u64 {
@@ -149,9 +152,10 @@ impl QuotaRef<'_> {
     pub(crate) fn learn_margin(&self, now: Now, sent: u64) {
         let known = &self.quota.learned;
         if sent >= known.since.get() {
+            self.keep_lessons();
             let most = self.capacity();
-            let margin = (known.margin.get() * 2).max(most / FIRST_MARGIN).max(1).min(most / MOST_MARGIN);
-            known.margin.set(margin);
+            let margin = (self.quota.margin() * 2).max(most / FIRST_MARGIN).max(1).min(most / MOST_MARGIN);
+            self.quota.margin.set(margin);
             known.since.set(now.mono);
         }
     }
@@ -166,6 +170,7 @@ impl QuotaRef<'_> {
         if sent < since || self.limit() == 0 || admitted == 0 {
             return;
         }
+        self.keep_lessons();
         if self.is_in_doubt(sent) && admitted >= self.limit() {
             return self.confirm(now);
         }
@@ -291,6 +296,7 @@ impl QuotaRef<'_> {
     /// then so much more was admitted: of a burst, the answers that come first are those of the refused.
     pub(super) fn revise(&self, now: Now, sent: u64, at: u64, n: u64) {
         let learned_at = self.quota.learned.learned_at.get();
+        self.keep_lessons();
         if self.is_in_doubt(sent) && self.used(now) > self.limit() {
             self.dispel(now);
         } else if sent < self.quota.learned.since.get()
@@ -313,6 +319,7 @@ impl QuotaRef<'_> {
     #[cold]
     #[inline(never)]
     fn probe(&self, now: Now, n: u64) {
+        self.keep_lessons();
         if self.used(now) >= self.capacity() / 2 {
             self.quota.learned.rises.set(self.quota.learned.rises.get() | USED);
         }
@@ -353,7 +360,7 @@ impl QuotaRef<'_> {
             return;
         }
         known.since.set(now.mono);
-        known.margin.set(known.margin.get() / 2);
+        self.quota.margin.set(self.quota.margin() / 2);
         if self.quota.source.get() != LEARNED {
             return;
         }

@@ -323,7 +323,7 @@ pub(super) fn remove_oldest(q: &QuotaRef<'_>) {
     let ring = Ring::of(q);
     if ring.len == q.marks.len() {
         // What is put behind the last may lie where this one does.
-        q.journal.keep_once(q.marks);
+        q.journal.keep_run_once(q.marks);
     }
     if ring.ahead > 0 {
         q.quota.words[AHEAD].sub(mark.count);
@@ -417,7 +417,7 @@ fn count_ahead(q: &QuotaRef<'_>, end: u64) -> (u64, u64) {
 /// Before the `i`-th mark changes, or one behind it: all are written down, and what is known of those up to it holds no longer.
 #[inline]
 fn touch(q: &QuotaRef<'_>, i: usize) {
-    q.journal.keep_once(q.marks);
+    q.journal.keep_run_once(q.marks);
     let ring = Ring::of(q);
     if i <= ring.ahead {
         q.quota.words[NEXT].set(0);

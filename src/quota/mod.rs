@@ -14,6 +14,8 @@ mod rolling;
 mod token_bucket;
 mod told;
 
+use std::mem::offset_of;
+
 use crate::cell::{Cell, SmallCell};
 use crate::clock::Now;
 use crate::config::{Dimension, QuotaConfig, Strategy};
@@ -60,12 +62,15 @@ pub(crate) struct Quota {
     source: SmallCell,
     /// The pool's name: its record's index plus 1; 0 is a provider's own quota.
     pub(crate) pool: SmallCell,
-    learned: learned::Lessons,
+    /// Units that are left to others.
+    margin: Cell,
     told: told::News,
     /// The pool's lock; the quotas of a provider are under the provider's.
     pub(crate) lock: Lock,
     /// The latest time that the pool has seen.
     pub(crate) latest: Cell,
+    /// Rarely changed, and written down in the journal only then.
+    learned: learned::Lessons,
 }
 
 /// A counter with its marks: what the functions of a quota work on.
@@ -80,6 +85,8 @@ pub(crate) struct QuotaRef<'a> {
 impl Quota {
     /// Most marks of one.
     pub(crate) const MOST_MARKS: usize = rolling::MOST_SLOTS;
+    /// How many words are written down before each operation.
+    pub(crate) const KEPT: usize = offset_of!(Self, learned) / size_of::<Cell>();
 
     #[inline]
     pub(crate) fn dimension(&self) -> Dimension {

@@ -116,12 +116,13 @@ impl QuotaRef<'_> {
     pub(crate) fn correct(&self, now: Now, told: &Told) {
         if let Some(limit) = told.limit {
             let source = if limit == self.configured_limit() { CONFIGURED } else { TOLD };
+            self.keep_lessons();
             self.quota.forget_doubts();
             self.change_limit(now, limit, source);
         }
         let Some(remaining) = told.remaining else { return };
         // What follows may be the second charge of an operation: see `marks::append`.
-        self.journal.keep_once(self.marks);
+        self.journal.keep_run_once(self.marks);
         let latest = self.close(now, told.sent, remaining, told.reset_ns);
         if let Some(reset) = told.reset_ns.filter(|&reset| reset > 0 && reset <= self.window_ns())
             && self.strategy() == Strategy::FixedWindow
