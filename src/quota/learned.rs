@@ -107,8 +107,7 @@ impl Quota {
         self.margin.get()
     }
 
-    /// A limit that is known needs no doubts, and no pace.
-    pub(super) fn forget_doubts(&self) {
+    fn forget_doubts(&self) {
         self.learned.doubted.set(0);
         self.learned.pace.set(0);
     }
@@ -129,8 +128,17 @@ impl Quota {
 
 impl QuotaRef<'_> {
     /// To be called before any of them changes.
-    pub(super) fn keep_lessons(&self) {
+    fn keep_lessons(&self) {
         self.journal.keep_rest_once(self.quota);
+    }
+
+    /// A limit that is known needs no doubts, and no pace.
+    pub(super) fn know_limit(&self) {
+        let known = &self.quota.learned;
+        if known.doubted.get() | known.pace.get() != 0 {
+            self.keep_lessons();
+            self.quota.forget_doubts();
+        }
     }
 
     /// Units that the provider admitted in the window up to a request with the effective time `at`, that request's `own`
@@ -189,13 +197,13 @@ impl QuotaRef<'_> {
         self.change_limit(now, limit, LEARNED);
         // Where the limit lies may take several lessons in a row: those teach no patience.
         let is_another = now.mono.saturating_sub(since) >= self.lesson_window_ns();
-        if is_another || known.lessons.get() == 0 || self.quota.learned.rises.get() & !USED != 0 {
+        if is_another || known.lessons.get() == 0 || known.rises.get() & !USED != 0 {
             known.lessons.set(known.lessons.get().saturating_add(1));
         }
         known.since.set(now.mono);
         known.learned_at.set(at);
         known.evidence.set(0);
-        self.quota.learned.rises.set(0);
+        known.rises.set(0);
     }
 
     /// Doubts a lesson that leaves less than half of the limit: the refusal may have been for a shorter window that nobody told
@@ -239,6 +247,7 @@ impl QuotaRef<'_> {
 
     /// A request tried, and went well: the limit is as it was, and what was refused came too fast.
     fn dispel(&self, now: Now) {
+        self.keep_lessons();
         let known = &self.quota.learned;
         let limit = known.doubted.get().max(1);
         known.doubted.set(0);
@@ -295,13 +304,12 @@ impl QuotaRef<'_> {
     /// Revises the last lesson. If a request may have arrived before the one that was refused, and was not counted in the lesson,
     /// then so much more was admitted: of a burst, the answers that come first are those of the refused.
     pub(super) fn revise(&self, now: Now, sent: u64, at: u64, n: u64) {
-        let learned_at = self.quota.learned.learned_at.get();
-        self.keep_lessons();
+        let known = &self.quota.learned;
         if self.is_in_doubt(sent) && self.used(now) > self.limit() {
             self.dispel(now);
-        } else if sent < self.quota.learned.since.get()
-            && at.checked_sub(learned_at).is_some_and(|later| later <= self.quota.lead.get())
-            && self.quota.learned.rises.get() & !USED == 0
+        } else if sent < known.since.get()
+            && at.checked_sub(known.learned_at.get()).is_some_and(|later| later <= self.quota.lead.get())
+            && known.rises.get() & !USED == 0
         {
             let limit = self.limit().saturating_add(n).min(self.configured_limit().saturating_sub(1));
             self.change_limit(now, limit.max(self.limit()), LEARNED);
@@ -365,11 +373,11 @@ impl QuotaRef<'_> {
             return;
         }
         // Only what is put to use tells that there may be much more.
-        let (limit, rises) = (self.limit(), self.quota.learned.rises.get());
+        let (limit, rises) = (self.limit(), known.rises.get());
         let (is_used, rises) = (rises & USED != 0, rises & !USED);
         let doublings = if is_used { rises.saturating_sub(EQUAL_STEPS - 1).min(MAX_DOUBLINGS) } else { 0 };
         let next = limit.saturating_add(((limit as f64 * STEP) as u64).max(1).saturating_mul(1 << doublings));
-        self.quota.learned.rises.set((rises + u32::from(is_used)).min(USED - 1));
+        known.rises.set((rises + u32::from(is_used)).min(USED - 1));
         let configured = self.configured_limit();
         let pace = known.pace.get();
         let pace = pace.saturating_sub((pace / FASTER).max(1));

@@ -116,8 +116,7 @@ impl QuotaRef<'_> {
     pub(crate) fn correct(&self, now: Now, told: &Told) {
         if let Some(limit) = told.limit {
             let source = if limit == self.configured_limit() { CONFIGURED } else { TOLD };
-            self.keep_lessons();
-            self.quota.forget_doubts();
+            self.know_limit();
             self.change_limit(now, limit, source);
         }
         let Some(remaining) = told.remaining else { return };
